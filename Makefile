@@ -1,0 +1,53 @@
+# lease: fenced advisory leases for PostgreSQL
+#
+# all, install, uninstall, clean and installcheck are PGXS's and want the
+# pg_config of a server.  test, test-full and demo want nothing: they install
+# what is missing and run on servers of their own.
+
+MODULE_big = lease
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+EXTENSION = lease
+DATA = $(sort $(wildcard sql/lease--*.sql))
+PGFILEDESC = "lease - fenced advisory leases"
+
+# What the server's own headers would warn about stays out of -Wextra.
+PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers -Wno-cast-function-type
+
+# pg_regress finds test/sql/NAME.sql and expected/NAME.out; specs likewise.
+REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test --load-extension=lease
+ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=lease
+EXTRA_CLEAN = output_iso
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+# The goals below work where there is no server yet.
+ifneq ($(wildcard $(PGXS)),)
+include $(PGXS)
+$(OBJS): $(wildcard src/*.h)
+else
+all install uninstall clean installcheck:
+	@echo "$(PG_CONFIG) knows no PGXS: install PostgreSQL's server headers" \
+		"or name another one with PG_CONFIG=" >&2; exit 1
+endif
+
+test:
+	@test/run test
+
+test-full:
+	@LEASE_TEST_FULL=1 test/run test
+
+demo:
+	@test/run demo
+
+help:
+	@echo 'make            build for the server that PG_CONFIG belongs to'
+	@echo 'make install    install there; then CREATE EXTENSION lease'
+	@echo 'make demo       see it at work; KEEP=1 leaves the server running'
+	@echo 'make test       run every test; TESTS="sql/basic t/001_x.t" runs some'
+	@echo 'make test-full  the same with the long ones in full size'
+
+.PHONY: all install uninstall clean installcheck test test-full demo help

@@ -1,0 +1,314 @@
+/* lease 1.0: fenced advisory leases */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION lease" to load this file. \quit
+
+-- Whoever owns the schema, or may create in it, could put objects of their own
+-- in the way of ours: so it must be new, or left over from an extension that
+-- was dropped.
+DO $$
+DECLARE
+	made_by name;
+	alien   text;
+BEGIN
+	SELECT r.rolname INTO made_by
+	FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner
+	WHERE n.nspname = 'lease' AND NOT r.rolsuper AND r.rolname <> current_user;
+	IF FOUND THEN
+		RAISE EXCEPTION 'schema "lease" belongs to role "%"', made_by
+			USING ERRCODE = 'insufficient_privilege',
+			      HINT = 'Drop or rename the schema; CREATE EXTENSION makes its own.';
+	END IF;
+
+	SELECT a.grantee::pg_catalog.regrole::text INTO alien
+	FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+	WHERE n.nspname = 'lease' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner;
+	IF FOUND THEN
+		RAISE EXCEPTION 'schema "lease" lets role "%" create objects in it', alien
+			USING ERRCODE = 'insufficient_privilege',
+			      HINT = 'Drop or rename the schema; CREATE EXTENSION makes its own.';
+	END IF;
+
+	SELECT pg_catalog.pg_describe_object(d.classid, d.objid, 0) INTO alien
+	FROM pg_catalog.pg_depend d
+	WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+	  AND d.refobjid = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'lease')
+	  AND d.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass;
+	IF FOUND THEN
+		RAISE EXCEPTION 'schema "lease" already contains %', alien
+			USING ERRCODE = 'duplicate_object',
+			      HINT = 'Drop or rename the schema; CREATE EXTENSION makes its own.';
+	END IF;
+END
+$$;
+
+--
+-- The ledger.  The library knows its columns by number.
+--
+CREATE TABLE lease.ledger
+(
+	kind              text NOT NULL,
+	token             bigint NOT NULL,
+	name              text,
+	holder            text,
+	owner             oid,
+	ttl               interval,
+	granted_at        timestamptz,
+	replaces          bigint,
+	lock_delay        interval,
+	min_hold          interval,
+	request_id        text,
+	correlation_id    text,
+	metadata          text,
+	system_identifier bigint,
+	timeline          integer,
+	database          oid,
+	valid_from        bigint
+)
+-- Rows come and go all the time, and none of them matters to the planner.  No
+-- truncation: its lock would cancel those who read the ledger on a standby.
+WITH (autovacuum_vacuum_threshold = 1000,
+      autovacuum_vacuum_scale_factor = 0,
+      autovacuum_vacuum_insert_threshold = -1,
+      vacuum_truncate = false);
+
+COMMENT ON TABLE lease.ledger IS
+'What must survive a crash, written by the functions of the extension alone, outside of any transaction: a row for each detached lease (grant), for each name that stays closed (closure), and for the tokens reserved so far (ceiling).';
+COMMENT ON COLUMN lease.ledger.kind IS 'grant, closure or ceiling';
+COMMENT ON COLUMN lease.ledger.token IS 'grant, closure: fencing token of the grant; ceiling: the last token that is reserved';
+COMMENT ON COLUMN lease.ledger.name IS 'name that is leased or closed';
+COMMENT ON COLUMN lease.ledger.holder IS 'who holds or held the lease, for people';
+COMMENT ON COLUMN lease.ledger.owner IS 'OID of the role that took the lease';
+COMMENT ON COLUMN lease.ledger.ttl IS 'grant: TTL that a restart gives it anew; closure: how long the name stays closed';
+COMMENT ON COLUMN lease.ledger.granted_at IS 'wall-clock time of the grant, for people';
+COMMENT ON COLUMN lease.ledger.replaces IS 'token of the grant that this one was transferred from';
+COMMENT ON COLUMN lease.ledger.lock_delay IS 'how long the name stays closed after an orphaned or forced end';
+COMMENT ON COLUMN lease.ledger.min_hold IS 'how long after the grant the name opens at the earliest';
+COMMENT ON COLUMN lease.ledger.request_id IS 'the client''s id of the attempt';
+COMMENT ON COLUMN lease.ledger.correlation_id IS 'what the client marked the grant with';
+COMMENT ON COLUMN lease.ledger.metadata IS 'the client''s jsonb, as text';
+COMMENT ON COLUMN lease.ledger.system_identifier IS 'ceiling: the server that reserved the tokens';
+COMMENT ON COLUMN lease.ledger.timeline IS 'ceiling: its timeline then';
+COMMENT ON COLUMN lease.ledger.database IS 'ceiling: OID of the database that they were reserved in';
+COMMENT ON COLUMN lease.ledger.valid_from IS 'ceiling: grants with smaller tokens came with a copy of another database, and are void';
+
+CREATE FUNCTION lease.protect_ledger() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'lease_protect_ledger';
+COMMENT ON FUNCTION lease.protect_ledger() IS
+'Trigger on lease.ledger: refuses every write by SQL (42501) but a superuser''s restore of rows of kind ceiling, after which tokens start beyond them.';
+
+CREATE TRIGGER protect_rows BEFORE INSERT OR UPDATE OR DELETE ON lease.ledger
+	FOR EACH ROW EXECUTE FUNCTION lease.protect_ledger();
+CREATE TRIGGER protect_table BEFORE TRUNCATE ON lease.ledger
+	FOR EACH STATEMENT EXECUTE FUNCTION lease.protect_ledger();
+ALTER TABLE lease.ledger ENABLE ALWAYS TRIGGER protect_rows;
+ALTER TABLE lease.ledger ENABLE ALWAYS TRIGGER protect_table;
+COMMENT ON TRIGGER protect_rows ON lease.ledger IS 'rows are written by the functions of the extension alone';
+COMMENT ON TRIGGER protect_table ON lease.ledger IS 'rows are removed by the functions of the extension alone';
+
+-- A dump carries how far tokens were handed out, so that a restored database
+-- goes on from there; it does not carry leases, whose holders are elsewhere.
+SELECT pg_catalog.pg_extension_config_dump('lease.ledger', $$WHERE kind = 'ceiling'$$);
+
+--
+-- Acquire
+--
+CREATE FUNCTION lease.try_acquire(
+	name text, ttl interval DEFAULT NULL,
+	mode text DEFAULT 'exclusive', scope text DEFAULT 'detached',
+	holder text DEFAULT NULL, request_id text DEFAULT NULL,
+	correlation_id text DEFAULT NULL, lock_delay interval DEFAULT NULL,
+	min_hold interval DEFAULT NULL, metadata jsonb DEFAULT NULL)
+RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_try_acquire';
+COMMENT ON FUNCTION lease.try_acquire(text, interval, text, text, text, text, text, interval, interval, jsonb) IS
+'Takes the lease on a name and returns its fencing token, or NULL if the name is taken or closed. The grant is visible at once and durable as synchronous_commit demands; ROLLBACK does not take it back.
+name: 1 to 255 bytes. ttl: 1 ms to lease.max_ttl, default lease.default_ttl; counted on the monotonic clock. mode: exclusive. scope: detached. holder: for people, at most 127 bytes; default lease.holder, else application_name, else client address and pid. request_id: at most 127 bytes; a retry with the same name, role and id while the grant lives returns the same token and starts the TTL anew. correlation_id: at most 127 bytes, default lease.correlation_id. lock_delay: how long the name stays closed if the grant expires or is ended by force. min_hold: how long after the grant the name opens at the earliest. metadata: at most 1 kB as text.
+Errors: 22023 argument out of bounds, or request_id used with another holder; 22004 name is NULL; 53400 table full; 25006 read-only transaction or standby; 55000 not preloaded, or ledger not durable.';
+
+--
+-- Keep, end, hand over
+--
+CREATE FUNCTION lease.renew(name text, token bigint, ttl interval DEFAULT NULL) RETURNS interval
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_renew';
+COMMENT ON FUNCTION lease.renew(text, bigint, interval) IS
+'Starts the TTL of a lease anew and returns the TTL now running. ttl: a value becomes the lease''s TTL, shorter or longer; NULL keeps the one it has.
+Errors: LE001 the lease is lost (its DETAIL says what became of it, if known); 42501 another role''s lease; 22023, 22004 bad arguments; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.try_renew(name text, token bigint, ttl interval DEFAULT NULL) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_try_renew';
+COMMENT ON FUNCTION lease.try_renew(text, bigint, interval) IS
+'As lease.renew, but returns true, or false if the lease is lost.
+Errors: 42501 another role''s lease; 22023, 22004 bad arguments; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.renew_all(names text[], tokens bigint[], ttl interval DEFAULT NULL)
+RETURNS TABLE (name text, token bigint, renewed boolean)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_renew_all';
+COMMENT ON FUNCTION lease.renew_all(text[], bigint[], interval) IS
+'Renews several leases, names[i] with tokens[i], and returns a row for each: renewed, or lost.
+Errors, before any is renewed: 42501 one is another role''s; 22023 bad argument, or arrays of different length; 22004 a NULL name or token; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.release(name text, token bigint) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_release';
+COMMENT ON FUNCTION lease.release(text, bigint) IS
+'Ends a lease at once; ROLLBACK does not undo it. Returns true, or false with a WARNING (LE001) if it was lost before. The name opens at once, or when min_hold has passed.
+Errors: 42501 another role''s lease; 22023, 22004 bad arguments; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.release_all(names text[], tokens bigint[])
+RETURNS TABLE (name text, token bigint, released boolean)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_release_all';
+COMMENT ON FUNCTION lease.release_all(text[], bigint[]) IS
+'Releases several leases, names[i] with tokens[i], and returns a row for each: released, or lost before.
+Errors, before any is released: 42501 one is another role''s; 22023 bad argument, or arrays of different length; 22004 a NULL name or token; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.transfer(name text, token bigint, to_holder text) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_transfer';
+COMMENT ON FUNCTION lease.transfer(text, bigint, text) IS
+'Hands a lease over to another holder and returns its new, larger token; the old token is lost. The TTL starts anew, owner, metadata and correlation id stay, the request id is cleared. Repeated with the old token and the same holder while the new grant lives, it returns the same new token.
+to_holder: at most 127 bytes.
+Errors: LE001 the lease is lost; 42501 another role''s lease; 22023, 22004 bad arguments; 53400 table full; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.force_release(name text, reason text, token bigint DEFAULT NULL,
+                                    reopen boolean DEFAULT false) RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_force_release';
+COMMENT ON FUNCTION lease.force_release(text, text, bigint, boolean) IS
+'For administrators: ends the grants of a name, or only the one with a token, whatever the holder thinks, and returns how many it ended. The server log records it with its reason; a NOTICE says until when the holder may still act. reopen: open the name at once, cutting lock_delay and min_hold short.
+Errors: 22023 bad argument or empty reason; 22004 NULL name or reason; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.new_epoch(reason text) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_new_epoch';
+COMMENT ON FUNCTION lease.new_epoch(text) IS
+'For administrators, after a server was copied or rewound: lifts all future tokens of this database into a new epoch (token >> 27), which it returns. The server log records it with its reason.
+Errors: 22023 empty reason; 22004 NULL reason; 54000 tokens used up; 25006 read-only transaction or standby.';
+
+--
+-- Fence
+--
+CREATE FUNCTION lease.is_held(name text, token bigint) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'lease_is_held';
+COMMENT ON FUNCTION lease.is_held(text, bigint) IS
+'Is the lease held with this token, now? What was true may be false by the time the answer arrives: let what is to be protected compare tokens.
+Errors: 22023, 22004 bad arguments; 25006 on a standby, which does not know.';
+
+--
+-- Watch
+--
+CREATE FUNCTION lease.live_leases(
+	OUT name text, OUT mode text, OUT scope text, OUT token bigint, OUT holder text,
+	OUT owner oid, OUT pid integer, OUT acquired_at timestamptz,
+	OUT renewed_at timestamptz, OUT expires_at timestamptz, OUT remaining interval,
+	OUT ttl interval, OUT renewals bigint, OUT durable boolean,
+	OUT closed_until timestamptz, OUT request_id text, OUT correlation_id text,
+	OUT metadata text)
+RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1000 AS 'MODULE_PATHNAME', 'lease_live_leases';
+COMMENT ON FUNCTION lease.live_leases() IS
+'What view lease.leases shows.
+Errors: 55000 not preloaded, or ledger not durable.';
+
+CREATE VIEW lease.leases AS
+	SELECT name, mode, scope, token, holder,
+	       pg_catalog.pg_get_userbyid(owner) AS owner, pid,
+	       acquired_at, renewed_at, expires_at, remaining, ttl, renewals, durable,
+	       closed_until, request_id, correlation_id, metadata::jsonb AS metadata
+	FROM lease.live_leases();
+COMMENT ON VIEW lease.leases IS
+'Every live lease of this database, and every name that stays closed for a while after its lease. Other roles'' leases show without name, holder, request_id, correlation_id and metadata, unless you are a member of pg_read_all_stats. On a standby it shows what the ledger holds.';
+COMMENT ON COLUMN lease.leases.name IS 'name that is leased or closed';
+COMMENT ON COLUMN lease.leases.mode IS 'exclusive';
+COMMENT ON COLUMN lease.leases.scope IS 'detached: only its TTL ends it, besides release';
+COMMENT ON COLUMN lease.leases.token IS 'fencing token';
+COMMENT ON COLUMN lease.leases.holder IS 'who holds it, for people';
+COMMENT ON COLUMN lease.leases.owner IS 'role that took it, and whose privileges it takes to act on it';
+COMMENT ON COLUMN lease.leases.pid IS 'process that took it; NULL if that was before the last restart';
+COMMENT ON COLUMN lease.leases.acquired_at IS 'wall-clock time of the grant';
+COMMENT ON COLUMN lease.leases.renewed_at IS 'wall-clock time of the last renewal; NULL if none since the last restart';
+COMMENT ON COLUMN lease.leases.expires_at IS 'what the wall clock will show when the TTL runs out; NULL if it is over, or on a standby';
+COMMENT ON COLUMN lease.leases.remaining IS 'how much of the TTL is left; NULL if it is over, or on a standby';
+COMMENT ON COLUMN lease.leases.ttl IS 'TTL that a renewal without one starts anew';
+COMMENT ON COLUMN lease.leases.renewals IS 'number of renewals since the last restart';
+COMMENT ON COLUMN lease.leases.durable IS 'the grant is on this server''s disk';
+COMMENT ON COLUMN lease.leases.closed_until IS 'the lease is over, and the name stays closed until then (lock_delay, min_hold)';
+COMMENT ON COLUMN lease.leases.request_id IS 'the client''s id of the attempt';
+COMMENT ON COLUMN lease.leases.correlation_id IS 'what the client marked the grant with';
+COMMENT ON COLUMN lease.leases.metadata IS 'the client''s metadata';
+
+CREATE FUNCTION lease.server_status(
+	OUT version text, OUT epoch bigint, OUT timeline bigint, OUT next_token bigint,
+	OUT leases_used bigint, OUT leases_allowed bigint, OUT ledger_size bigint,
+	OUT ledger_garbage bigint, OUT worker_state text, OUT last_reap timestamptz)
+RETURNS record
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'lease_server_status';
+COMMENT ON FUNCTION lease.server_status() IS
+'What view lease.status shows.
+Errors: 55000 not preloaded, or ledger not durable.';
+
+CREATE VIEW lease.status AS SELECT * FROM lease.server_status();
+COMMENT ON VIEW lease.status IS 'The state of leases in this database and server, in one row.';
+COMMENT ON COLUMN lease.status.version IS 'version of the SQL objects that the library serves';
+COMMENT ON COLUMN lease.status.epoch IS 'epoch of the next token; on a standby, of the tokens reserved so far';
+COMMENT ON COLUMN lease.status.timeline IS 'the server''s timeline';
+COMMENT ON COLUMN lease.status.next_token IS 'next token that will be granted in this database, or a smaller one; NULL on a standby';
+COMMENT ON COLUMN lease.status.leases_used IS 'leases, closed names and unfinished ends in the table, of all databases; NULL on a standby';
+COMMENT ON COLUMN lease.status.leases_allowed IS 'lease.max_leases';
+COMMENT ON COLUMN lease.status.ledger_size IS 'size of lease.ledger in bytes';
+COMMENT ON COLUMN lease.status.ledger_garbage IS 'ended rows that VACUUM has yet to remove, as the statistics know';
+COMMENT ON COLUMN lease.status.worker_state IS 'idle, reaping, launcher absent, or standby';
+COMMENT ON COLUMN lease.status.last_reap IS 'when a reaper last looked after this database; NULL if never since the last restart';
+
+--
+-- Privileges
+--
+CREATE FUNCTION lease.user_objects(OUT what text) RETURNS SETOF text
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT 'FUNCTION ' || p.oid::regprocedure::text
+	FROM pg_proc p
+	WHERE p.pronamespace = 'lease'::regnamespace
+	  AND p.proname IN ('try_acquire', 'renew', 'try_renew', 'renew_all', 'release',
+	                    'release_all', 'transfer', 'is_held', 'live_leases', 'server_status')
+	UNION ALL
+	SELECT 'TABLE ' || v FROM unnest(ARRAY['lease.leases', 'lease.status']) v
+$$;
+COMMENT ON FUNCTION lease.user_objects() IS
+'The functions and views that lease.allow grants and lease.disallow takes back, as GRANT names them.';
+
+CREATE FUNCTION lease.allow(role regrole) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	object text;
+BEGIN
+	IF role IS NULL THEN
+		RAISE EXCEPTION 'role must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	EXECUTE format('GRANT USAGE ON SCHEMA lease TO %s', role);
+	FOR object IN SELECT what FROM lease.user_objects() LOOP
+		EXECUTE format('GRANT %s ON %s TO %s',
+		               CASE WHEN object LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END,
+		               object, role);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lease.allow(regrole) IS
+'Grants a role the use of leases: USAGE on the schema, EXECUTE on the functions for users, SELECT on the views. What administrators do is granted by hand.
+Errors: 42704 no such role; 42501 you may not grant it; 22004 NULL role.';
+
+CREATE FUNCTION lease.disallow(role regrole) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	object text;
+BEGIN
+	IF role IS NULL THEN
+		RAISE EXCEPTION 'role must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	FOR object IN SELECT what FROM lease.user_objects() LOOP
+		EXECUTE format('REVOKE ALL ON %s FROM %s', object, role);
+	END LOOP;
+	EXECUTE format('REVOKE ALL ON SCHEMA lease FROM %s', role);
+END
+$$;
+COMMENT ON FUNCTION lease.disallow(regrole) IS
+'Takes back what lease.allow granted a role. Its leases live on until their TTL runs out.
+Errors: 42704 no such role; 42501 you may not revoke it; 22004 NULL role.';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA lease FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA lease FROM PUBLIC;

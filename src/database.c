@@ -1,0 +1,550 @@
+/*-------------------------------------------------------------------------
+ *
+ * database.c
+ *	  Which databases use leases, and what their ledgers hold at load.
+ *
+ * Shared memory belongs to the whole server, a ledger to one database.  A
+ * database gets an entry when it first uses leases; the first use after a
+ * start, a promotion or a new CREATE EXTENSION loads its ledger into the table
+ * while others wait.  A load that fails leaves the database unloaded.
+ *
+ * Each grant that is loaded gets its full TTL, counted from when the server
+ * began to accept connections: renewals were not written, and to shorten what
+ * a holder believes in is the one mistake never to make.
+ *
+ * The entry's state is under its spinlock.  While it is LOADING, nobody but
+ * the loader touches the database's grants and ledger: everybody comes in
+ * through OpenDatabaseForWrite or -ForRead.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "clock.h"
+#include "database.h"
+#include "wheel.h"
+
+/*
+ * The entry of our own database, once found: it stays ours as long as we are
+ * connected, since nobody can drop the database.
+ */
+static Database *my_database = NULL;
+
+/* The entry of a database, or NULL. */
+Database *
+FindDatabase(Oid oid)
+{
+	Database   *found = NULL;
+
+	LWLockAcquire(RegistryLock, LW_SHARED);
+	for (int i = 0; i < MAX_DATABASES && found == NULL; i++)
+		if (Shared->databases[i].oid == oid)
+			found = &Shared->databases[i];
+	LWLockRelease(RegistryLock);
+	return found;
+}
+
+/* Find or make the entry of our database. */
+static Database *
+RegisterDatabase(void)
+{
+	Database   *found = NULL;
+
+	if (my_database != NULL)
+		return my_database;
+
+	LWLockAcquire(RegistryLock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_DATABASES; i++)
+	{
+		Database   *db = &Shared->databases[i];
+
+		if (db->oid == MyDatabaseId)
+		{
+			found = db;
+			break;
+		}
+		if (db->oid == InvalidOid && found == NULL)
+			found = db;
+	}
+	if (found != NULL)
+		found->oid = MyDatabaseId;
+	LWLockRelease(RegistryLock);
+
+	if (found == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("more than %d databases of this server use leases", MAX_DATABASES)));
+	my_database = found;
+	return found;
+}
+
+/*
+ * When the server began to accept connections, on the monotonic clock: noted
+ * by the launcher as it starts, or by whoever needs it before that.
+ */
+MonoTime
+AcceptingSince(void)
+{
+	uint64		unknown = 0;
+
+	pg_atomic_compare_exchange_u64(&Shared->accepting_since, &unknown,
+								   (uint64) MonotonicNow());
+	return (MonoTime) pg_atomic_read_u64(&Shared->accepting_since);
+}
+
+/* Remove all grants of a database that nobody uses. */
+static void
+ForgetGrants(Oid oid)
+{
+	for (uint32 i = 0; i < GRANT_POOL_SIZE; i++)
+	{
+		Grant	   *grant = LockGrantSlot(i, LW_EXCLUSIVE);
+		LWLock	   *lock;
+
+		if (grant == NULL)
+			continue;
+		lock = PartitionLock(grant->partition);
+		if (grant->resource->key.database == oid)
+		{
+			LeaseName	lease;
+			char		name[LEASE_NAME_MAX];
+
+			ReadChunks(grant->resource->key.chunks, 0, name, grant->resource->key.length);
+			ResolveName(&lease, oid, name, grant->resource->key.length);
+			if (grant->state != GRANT_RESERVED && grant->state != GRANT_ENDING)
+				ClaimGrant(grant, 0);
+			DropGrant(&lease, grant);
+		}
+		LWLockRelease(lock);
+	}
+}
+
+/* A database is gone: forget it, with all its leases. */
+void
+ForgetDatabase(Oid oid)
+{
+	Database   *db = FindDatabase(oid);
+
+	if (db == NULL)
+		return;
+	ForgetGrants(oid);
+
+	LWLockAcquire(RegistryLock, LW_EXCLUSIVE);
+	SpinLockAcquire(&db->mutex);
+	db->state = DATABASE_UNLOADED;
+	db->ledger = InvalidOid;
+	db->bans = 0;
+	db->retry_at = 0;
+	db->last_reap = 0;
+	SpinLockRelease(&db->mutex);
+	pg_atomic_write_u32(&db->work, 0);
+	pg_atomic_write_u64(&db->next, 0);
+	pg_atomic_write_u64(&db->ceiling, 0);
+	db->oid = InvalidOid;
+	LWLockRelease(RegistryLock);
+}
+
+/* A row to end once the load is done. */
+typedef struct Garbage
+{
+	ItemPointerData tid;
+	Token		token;
+} Garbage;
+
+typedef struct Loader
+{
+	Database   *db;
+	TokenRule	rule;
+	MonoTime	since;
+	Garbage    *garbage;
+	int			ngarbage;
+	int			maxgarbage;
+} Loader;
+
+static void
+NoteGarbage(Loader *loader, const Garbage *row)
+{
+	if (loader->ngarbage == loader->maxgarbage)
+	{
+		loader->maxgarbage *= 2;
+		loader->garbage = repalloc_huge(loader->garbage,
+										sizeof(Garbage) * loader->maxgarbage);
+	}
+	loader->garbage[loader->ngarbage++] = *row;
+}
+
+static void
+VisitCeiling(const LedgerRow *row, ItemPointer tid, void *arg)
+{
+	if (row->kind == LEDGER_CEILING)
+		ConsiderCeiling((TokenRule *) arg, row, tid);
+}
+
+/* What the ceilings of a ledger say, without what shared memory may know. */
+void
+ReadTokenRule(Relation ledger, TokenRule *rule)
+{
+	StartTokenRule(rule);
+	ScanLedger(ledger, VisitCeiling, rule);
+	FinishTokenRule(rule, INVALID_TOKEN);
+}
+
+/*
+ * The highest token that may have been handed out in our database: what memory
+ * knows, or else what the ledger reserved; 0 if neither says anything.
+ */
+Token
+HighestToken(Oid ledger_oid)
+{
+	Database   *db = FindDatabase(MyDatabaseId);
+	Token		highest = db == NULL ? 0 : (Token) pg_atomic_read_u64(&db->next);
+	Relation	ledger;
+	TokenRule	rule;
+
+	if (highest > 0)
+		return highest;
+	StartTokenRule(&rule);
+	ledger = relation_open(ledger_oid, AccessShareLock);
+	if (IsLedger(ledger))
+		ScanLedger(ledger, VisitCeiling, &rule);
+	relation_close(ledger, AccessShareLock);
+	return rule.ceiling;
+}
+
+/*
+ * A superuser restores a ceiling row: no token up to it is to be handed out.
+ * A ledger made in this very transaction will be read when it is loaded.
+ */
+void
+RestoreCeiling(Relation ledger, const LedgerRow *row)
+{
+	LeaseDatabase open;
+
+	if (WhyNotDurable(ledger) != NULL)
+		return;
+	OpenDatabaseForWrite(&open);
+	HOLD_INTERRUPTS();
+	RaiseTokens(open.db, open.ledger, TokenAfterCeiling(row));
+	RESUME_INTERRUPTS();
+	CloseDatabase(&open);
+}
+
+static void
+FillLoadedGrant(Loader *loader, Grant *grant, const LedgerRow *row, ItemPointer tid)
+{
+	grant->token = row->token;
+	grant->replaces = row->replaces;
+	grant->granted_at = loader->since;
+	grant->deadline = loader->since + row->ttl;
+	grant->ttl = row->ttl;
+	grant->ledger_ttl = row->ttl;
+	grant->lock_delay = row->lock_delay;
+	grant->min_hold = row->min_hold;
+	grant->acquired_at = row->granted_at;
+	grant->renewed_at = 0;
+	grant->lsn = InvalidXLogRecPtr;
+	grant->owner = row->owner;
+	grant->pid = 0;
+	grant->renewals = 0;
+	grant->tid = *tid;
+	grant->has_metadata = row->metadata.length > 0;
+	grant->is_closure = row->kind == LEDGER_CLOSURE;
+	grant->state = grant->is_closure ? GRANT_CLOSED : GRANT_HELD;
+}
+
+/* Does a row count rather than the one that a grant was loaded from? */
+static bool
+SupersedesGrant(const LedgerRow *row, const Grant *grant)
+{
+	LedgerRow	other = {
+		.kind = grant->is_closure ? LEDGER_CLOSURE : LEDGER_GRANT,
+		.token = grant->token,
+		.ttl = grant->ledger_ttl
+	};
+
+	return SupersedesRow(row, &other);
+}
+
+static void
+RefuseLoad(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("the ledger of this database holds more leases than lease.max_leases (%d) allows",
+					MaxLeases),
+			 errhint("Raise lease.max_leases and restart the server.")));
+}
+
+static void
+LoadGrant(Loader *loader, const LedgerRow *row, ItemPointer tid)
+{
+	LeaseName	lease;
+	GrantLabels labels = {row->holder, row->request_id, row->correlation_id};
+	SpareGrant	spare;
+	Resource   *resource;
+	Grant	   *grant = NULL;
+	Garbage		loser = {*tid, row->token};
+	bool		loses = false;
+
+	ResolveName(&lease, loader->db->oid, row->name.data, row->name.length);
+	if (!PrepareGrant(&spare, &lease, &labels, true))
+		RefuseLoad();
+
+	LockName(&lease, LW_EXCLUSIVE);
+	resource = FindResource(&lease);
+	if (resource != NULL)
+	{
+		Grant	   *other = dlist_head_element(Grant, in_resource, &resource->grants);
+
+		loses = !SupersedesGrant(row, other);
+		if (!loses)
+		{
+			loser.tid = other->tid;
+			loser.token = other->token;
+			ClaimGrant(other, 0);
+			DropGrant(&lease, other);
+		}
+	}
+	if (!loses && (grant = LinkGrant(&lease, &spare)) != NULL)
+	{
+		FillLoadedGrant(loader, grant, row, tid);
+		WheelAdd(NamePartition(&lease), grant);
+	}
+	UnlockName(&lease);
+
+	DiscardSpare(&spare);
+	if (resource != NULL)
+		NoteGarbage(loader, &loser);
+	if (!loses && grant == NULL)
+		RefuseLoad();
+}
+
+static void
+VisitToLoad(const LedgerRow *row, ItemPointer tid, void *arg)
+{
+	Loader	   *loader = arg;
+	Garbage		self = {*tid, row->token};
+	bool		counts = row->kind == LEDGER_CEILING
+		? ItemPointerEquals(tid, &loader->rule.ceiling_tid)
+		: row->token >= loader->rule.valid_from;
+
+	if (!counts)
+		NoteGarbage(loader, &self);
+	else if (row->kind != LEDGER_CEILING)
+		LoadGrant(loader, row, tid);
+}
+
+static void
+LoadDatabase(Database *db, Relation ledger)
+{
+	Loader		loader = {
+		.db = db,
+		.since = AcceptingSince(),
+		.maxgarbage = 64
+	};
+
+	loader.garbage = palloc(sizeof(Garbage) * loader.maxgarbage);
+	ForgetGrants(db->oid);
+
+	StartTokenRule(&loader.rule);
+	ScanLedger(ledger, VisitCeiling, &loader.rule);
+	FinishTokenRule(&loader.rule, (Token) pg_atomic_read_u64(&db->next));
+
+	db->relnumber = RelationRelFileNumber(ledger);
+	db->ceiling_tid = loader.rule.ceiling_tid;
+	db->valid_from = loader.rule.valid_from;
+	pg_atomic_write_u64(&db->next, loader.rule.next);
+
+	/*
+	 * Nothing is reserved yet: the first grant will append a ceiling.  Until
+	 * then AppendCeiling must find the row of the former one by its token.
+	 */
+	pg_atomic_write_u64(&db->ceiling, loader.rule.ceiling);
+
+	ScanLedger(ledger, VisitToLoad, &loader);
+	for (int i = 0; i < loader.ngarbage; i++)
+		EndRow(ledger, &loader.garbage[i].tid, loader.garbage[i].token);
+	pfree(loader.garbage);
+}
+
+static void
+FinishLoad(Database *db, DatabaseState state, Oid ledger)
+{
+	SpinLockAcquire(&db->mutex);
+	db->state = state;
+	db->ledger = ledger;
+	SpinLockRelease(&db->mutex);
+	ConditionVariableBroadcast(&db->loaded);
+}
+
+static void
+AbandonLoad(int code, Datum arg)
+{
+	FinishLoad((Database *) DatumGetPointer(arg), DATABASE_UNLOADED, InvalidOid);
+}
+
+static bool
+IsLoaded(Database *db, Oid ledger)
+{
+	bool		loaded;
+
+	SpinLockAcquire(&db->mutex);
+	loaded = db->state == DATABASE_LOADED && db->ledger == ledger;
+	SpinLockRelease(&db->mutex);
+	return loaded;
+}
+
+/* Become the loader of a database that is not loading. */
+static bool
+ClaimLoad(Database *db)
+{
+	bool		claimed;
+
+	SpinLockAcquire(&db->mutex);
+	claimed = db->state != DATABASE_LOADING;
+	if (claimed)
+		db->state = DATABASE_LOADING;
+	SpinLockRelease(&db->mutex);
+	return claimed;
+}
+
+/* See that a ledger, which we have locked, is loaded; wait for who loads it. */
+static void
+EnsureLoaded(Database *db, Relation ledger)
+{
+	Oid			relid = RelationGetRelid(ledger);
+
+	while (!IsLoaded(db, relid))
+	{
+		if (!ClaimLoad(db))
+		{
+			ConditionVariableSleep(&db->loaded, NamedWaitEvent("LeaseLoad"));
+			continue;
+		}
+		PG_ENSURE_ERROR_CLEANUP(AbandonLoad, PointerGetDatum(db));
+		{
+			LoadDatabase(db, ledger);
+		}
+		PG_END_ENSURE_ERROR_CLEANUP(AbandonLoad, PointerGetDatum(db));
+		FinishLoad(db, DATABASE_LOADED, relid);
+	}
+	ConditionVariableCancelSleep();
+}
+
+static void
+VisitToRefresh(const LedgerRow *row, ItemPointer tid, void *arg)
+{
+	Database   *db = arg;
+	LeaseName	lease;
+	Grant	   *grant;
+
+	if (row->kind == LEDGER_CEILING)
+	{
+		if (row->token == (Token) pg_atomic_read_u64(&db->ceiling))
+			db->ceiling_tid = *tid;
+		return;
+	}
+	ResolveName(&lease, db->oid, row->name.data, row->name.length);
+	LockName(&lease, LW_EXCLUSIVE);
+	grant = FindGrant(&lease, row->token);
+	if (grant != NULL)
+		grant->tid = *tid;
+	UnlockName(&lease);
+}
+
+/*
+ * VACUUM FULL, or a move to another tablespace, gave the ledger a new file:
+ * look up where all rows are now.  Our lock on the table keeps the file.
+ */
+static void
+RefreshTids(Database *db, Relation ledger)
+{
+	LWLockAcquire(DatabaseLock(db), LW_EXCLUSIVE);
+	if (db->relnumber != RelationRelFileNumber(ledger))
+	{
+		ItemPointerSetInvalid(&db->ceiling_tid);
+		ScanLedger(ledger, VisitToRefresh, db);
+		db->relnumber = RelationRelFileNumber(ledger);
+	}
+	LWLockRelease(DatabaseLock(db));
+}
+
+/*
+ * For a reaper: if the ledger that was loaded is gone, with its extension,
+ * free what it left in memory.  Returns true if there is nothing to reap.
+ */
+bool
+ForgetDroppedLedger(Database *db)
+{
+	Oid			ledger;
+	bool		claimed = false;
+
+	SpinLockAcquire(&db->mutex);
+	ledger = db->ledger;
+	SpinLockRelease(&db->mutex);
+	if (OidIsValid(ledger) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(ledger)))
+		return false;
+
+	SpinLockAcquire(&db->mutex);
+	if (db->state == DATABASE_LOADED && db->ledger == ledger)
+	{
+		db->state = DATABASE_LOADING;
+		claimed = true;
+	}
+	SpinLockRelease(&db->mutex);
+	if (claimed)
+	{
+		ForgetGrants(db->oid);
+		FinishLoad(db, DATABASE_UNLOADED, InvalidOid);
+	}
+	return true;
+}
+
+/*
+ * Our database, loaded, with its ledger open and locked against a rewrite: for
+ * all that appends or ends rows.
+ */
+void
+OpenDatabaseForWrite(LeaseDatabase *open)
+{
+	const char *why_not;
+
+	open->ledger = OpenLedger(RowExclusiveLock);
+	why_not = WhyNotDurable(open->ledger);
+	if (why_not != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("lease.ledger cannot keep leases durable"),
+				 errdetail_internal("%s", why_not)));
+	open->db = RegisterDatabase();
+	EnsureLoaded(open->db, open->ledger);
+	if (open->db->relnumber != RelationRelFileNumber(open->ledger))
+		RefreshTids(open->db, open->ledger);
+}
+
+/* Our database, loaded: for those to whom memory is enough. */
+void
+OpenDatabaseForRead(LeaseDatabase *open)
+{
+	open->db = RegisterDatabase();
+	open->ledger = NULL;
+	if (!IsLoaded(open->db, LedgerOid()))
+	{
+		OpenDatabaseForWrite(open);
+		CloseDatabase(open);
+	}
+}
+
+void
+CloseDatabase(LeaseDatabase *open)
+{
+	if (open->ledger != NULL)
+		CloseLedger(open->ledger, RowExclusiveLock);
+	open->ledger = NULL;
+}

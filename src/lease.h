@@ -1,0 +1,47 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.h
+ *	  Types, limits and SQLSTATEs that every room of the extension shares.
+ *
+ * Nothing here has behaviour, and nothing here includes another file of the
+ * project: it is the bottom of the one-way order of dependencies that
+ * doc/design.md lists.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LEASE_H
+#define LEASE_H
+
+#include "datatype/timestamp.h"
+
+/* The version of the SQL objects that this library was built for. */
+#define LEASE_SQL_VERSION	"1.0"
+
+/*
+ * A fencing token.  Its upper part is the epoch (roughly, the minute since
+ * 2026-01-01 UTC at which its range was opened), its lower part counts.
+ * Below 2^53, so that it survives a trip through a double, as in JSON.
+ */
+typedef int64 Token;
+
+#define INVALID_TOKEN		((Token) 0)
+#define TOKEN_EPOCH_BITS	27
+#define TOKEN_EPOCH_SIZE	(INT64CONST(1) << TOKEN_EPOCH_BITS)
+#define TOKEN_LIMIT			(INT64CONST(1) << 53)
+#define TokenEpoch(token)	((token) >> TOKEN_EPOCH_BITS)
+
+/* A point on the server's monotonic clock, in microseconds (see clock.c). */
+typedef int64 MonoTime;
+
+#define MONO_NEVER			PG_INT64_MAX
+
+/* Bounds of the arguments, in bytes and microseconds. */
+#define LEASE_NAME_MAX		255
+#define LEASE_LABEL_MAX		127 /* holder, request_id, correlation_id */
+#define LEASE_METADATA_MAX	1024
+#define LEASE_TTL_MIN		INT64CONST(1000)
+
+/* SQLSTATEs of our own; the others are the server's. */
+#define ERRCODE_LEASE_LOST	MAKE_SQLSTATE('L', 'E', '0', '0', '1')
+
+#endif							/* LEASE_H */

@@ -1,0 +1,162 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *	  Lays out the shared memory and its locks.
+ *
+ * Everything is allocated once, at start, by lease.max_leases: nothing can run
+ * out in the middle of a grant.  See shmem.h for the structures and locks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "clock.h"
+#include "shmem.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+#define PARTITION_TRANCHE	"LeasePartition"
+#define DATABASE_TRANCHE	"LeaseDatabase"
+
+LeaseShared *Shared;
+Grant	   *Grants;
+Chunk	   *Chunks;
+HTAB	   *Names;
+LWLockPadded *PartitionLocks;
+LWLockPadded *DatabaseLocks;
+int			MaxLeases = 32768;
+
+/* Ask for memory and locks; called from shmem_request_hook. */
+void
+RequestSharedMemory(void)
+{
+	Size		size = MAXALIGN(sizeof(LeaseShared));
+
+	size = add_size(size, mul_size(GRANT_POOL_SIZE, sizeof(Grant)));
+	size = add_size(size, mul_size(CHUNK_POOL_SIZE, sizeof(Chunk)));
+	size = add_size(size, hash_estimate_size(GRANT_POOL_SIZE, sizeof(Resource)));
+	RequestAddinShmemSpace(size);
+	RequestNamedLWLockTranche(PARTITION_TRANCHE, NUM_PARTITIONS);
+	RequestNamedLWLockTranche(DATABASE_TRANCHE, MAX_DATABASES + 1);
+}
+
+static void
+InitPartition(Partition *part)
+{
+	ConditionVariableInit(&part->settled);
+	pg_atomic_init_u64(&part->next_due, MONO_NEVER);
+	dlist_init(&part->dead);
+	for (int level = 0; level < WHEEL_LEVELS; level++)
+		for (int slot = 0; slot < WHEEL_SLOTS; slot++)
+			dlist_init(&part->wheel.slots[level][slot]);
+}
+
+static void
+InitDatabase(Database *db)
+{
+	SpinLockInit(&db->mutex);
+	ConditionVariableInit(&db->loaded);
+	pg_atomic_init_u32(&db->work, 0);
+	pg_atomic_init_u64(&db->next, 0);
+	pg_atomic_init_u64(&db->ceiling, 0);
+}
+
+static void
+InitFreeLists(void)
+{
+	uint32		i;
+
+	SpinLockInit(&Shared->free_grants.mutex);
+	Shared->free_grants.count = GRANT_POOL_SIZE;
+	for (i = 0; i < GRANT_POOL_SIZE; i++)
+		Grants[i].strings = i + 1;
+
+	SpinLockInit(&Shared->free_chunks.mutex);
+	Shared->free_chunks.count = CHUNK_POOL_SIZE;
+	for (i = 0; i < CHUNK_POOL_SIZE; i++)
+		Chunks[i].next = i + 1;
+}
+
+static void
+InitShared(void)
+{
+	memset(Shared, 0, sizeof(LeaseShared));
+	memset(Grants, 0, sizeof(Grant) * GRANT_POOL_SIZE);
+	pg_atomic_init_u64(&Shared->clock_offset, 0);
+	pg_atomic_init_u64(&Shared->accepting_since, 0);
+	pg_atomic_init_u32(&Shared->launcher_pid, 0);
+	pg_atomic_init_u64(&Shared->wake_at, 0);
+	for (int i = 0; i < NUM_PARTITIONS; i++)
+		InitPartition(&Shared->partitions[i]);
+	for (int i = 0; i < MAX_DATABASES; i++)
+		InitDatabase(&Shared->databases[i]);
+	InitFreeLists();
+}
+
+/*
+ * Create or find the memory; called from shmem_startup_hook.
+ *
+ * How names are hashed, compared and kept is the arena's business, which is
+ * above this file: it comes in with name_table (hash, match and keycopy set).
+ */
+void
+AttachSharedMemory(const HASHCTL *name_table)
+{
+	HASHCTL		ctl = *name_table;
+	bool		found;
+	bool		all_found = true;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+
+	Shared = ShmemInitStruct("lease", sizeof(LeaseShared), &found);
+	all_found &= found;
+	Grants = ShmemInitStruct("lease grants", mul_size(GRANT_POOL_SIZE, sizeof(Grant)), &found);
+	all_found &= found;
+	Chunks = ShmemInitStruct("lease strings", mul_size(CHUNK_POOL_SIZE, sizeof(Chunk)), &found);
+	all_found &= found;
+
+	ctl.keysize = sizeof(NameKey);
+	ctl.entrysize = sizeof(Resource);
+	ctl.num_partitions = NUM_PARTITIONS;
+	Names = ShmemInitHash("lease names", GRANT_POOL_SIZE, GRANT_POOL_SIZE, &ctl,
+						  HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_KEYCOPY |
+						  HASH_PARTITION | HASH_FIXED_SIZE);
+
+	PartitionLocks = GetNamedLWLockTranche(PARTITION_TRANCHE);
+	DatabaseLocks = GetNamedLWLockTranche(DATABASE_TRANCHE);
+	if (!all_found)
+		InitShared();
+	ClockAttach(&Shared->clock_offset);
+
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+RequirePreloaded(void)
+{
+	if (Shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("lease must be loaded via \"shared_preload_libraries\""),
+				 errhint("Add 'lease' to shared_preload_libraries and restart the server.")));
+}
+
+/*
+ * Something is due at a time: see that the launcher does not sleep past it.
+ *
+ * The caller has published the time (a partition's next_due) before; the
+ * launcher publishes wake_at before it looks at next_due for the last time.
+ * With a barrier on both sides, one of the two sees the other.
+ */
+void
+RingLauncher(MonoTime due)
+{
+	Latch	   *latch;
+
+	pg_memory_barrier();
+	if ((uint64) (due + LAUNCHER_NAP) >= pg_atomic_read_u64(&Shared->wake_at))
+		return;
+	latch = Shared->launcher_latch;
+	if (latch != NULL)
+		SetLatch(latch);
+}

@@ -1,0 +1,264 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  What is where in shared memory, and which lock protects it.
+ *
+ * The structures only; their behaviour is in arena.c (strings), table.c
+ * (resources and grants), wheel.c (what expires next), token.c and
+ * database.c (a database's ledger), worker.c (launcher and reapers).
+ *
+ * Locks, in the order in which one process may take them:
+ *
+ *	1. a database's lock (DatabaseLock): its ceiling and where its rows are;
+ *	   may be held over I/O, and is the only one that may
+ *	2. the registry lock (RegistryLock): which database has which entry
+ *	3. a partition's lock: all resources and grants whose name hashes there,
+ *	   their wheel and their dead.  Under it nobody waits, allocates backend
+ *	   memory, does I/O or raises an error.
+ *	4. spinlocks: the free lists, a database's worker fields
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LEASE_SHMEM_H
+#define LEASE_SHMEM_H
+
+#include "lease.h"
+
+#include "compat.h"
+#include "lib/ilist.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/itemptr.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+#include "utils/hsearch.h"
+
+#define NUM_PARTITIONS		64
+#define MAX_DATABASES		256
+
+/*
+ * Grants beyond lease.max_leases, for those who replace a grant that they
+ * hold: a full table must not keep anybody from handing over.
+ */
+#define RESERVE_GRANTS		64
+
+/*
+ * The launcher naps at least this long between two rounds, so a lease's row is
+ * up to this much later on its way out; usec.
+ */
+#define LAUNCHER_NAP		INT64CONST(10000)
+
+/*
+ * Strings are kept in chains of chunks.  A name of 64 bytes takes two chunks,
+ * a holder of 32 bytes one; four chunks a lease leave room for a UUID as
+ * request id.
+ */
+#define CHUNK_PAYLOAD		36
+#define CHUNKS_PER_LEASE	4
+#define NO_CHUNK			PG_UINT32_MAX
+
+typedef struct Chunk
+{
+	uint32		next;			/* the next of the chain, or of the free list */
+	char		bytes[CHUNK_PAYLOAD];
+} Chunk;
+
+/* A list of free array members, linked through a field of theirs. */
+typedef struct FreeList
+{
+	slock_t		mutex;
+	uint32		head;
+	uint32		count;
+} FreeList;
+
+/*
+ * A key of the name table.  In the table the name is in the arena; in a probe
+ * it is where the caller has it, so that looking up copies nothing.
+ */
+typedef struct NameKey
+{
+	Oid			database;
+	uint32		length;
+	uint32		chunks;			/* in the table: the name's chain */
+	const char *probe;			/* in a probe: the name; NULL in the table */
+} NameKey;
+
+/* A name in use.  It exists exactly as long as it has grants. */
+typedef struct Resource
+{
+	NameKey		key;			/* hash key, must be first */
+	dlist_head	grants;
+} Resource;
+
+/*
+ * The states of a grant, and who takes it from one to the next:
+ *
+ *	FREE		on the free list
+ *	RESERVED	being made: its maker owns it, it blocks the name
+ *	HELD		granted until its deadline; past it, dead for every reader
+ *	DEAD		over, but its ledger row still stands: on its partition's dead
+ *				list until a reaper, or an acquirer in need, claims it
+ *	ENDING		claimed: one process is ending its row, and owns it
+ *	CLOSED		over, and the name stays closed until its deadline (lock_delay
+ *				or min_hold); its row in the ledger is a closure
+ *
+ * RESERVED -> HELD -> (DEAD ->) ENDING -> FREE, or ENDING -> CLOSED -> DEAD ->
+ * ENDING -> FREE.  Whatever fails on the way leaves it DEAD if it has a row,
+ * else FREE.
+ */
+typedef enum GrantState
+{
+	GRANT_FREE,
+	GRANT_RESERVED,
+	GRANT_HELD,
+	GRANT_DEAD,
+	GRANT_ENDING,
+	GRANT_CLOSED
+} GrantState;
+
+/*
+ * One grant.  All fields belong to the partition's lock, but for those of a
+ * RESERVED grant, which its maker fills in alone.
+ */
+typedef struct Grant
+{
+	dlist_node	in_resource;
+	dlist_node	in_time;		/* HELD, CLOSED: in the wheel; DEAD: on the
+								 * dead list */
+	Resource   *resource;
+	Token		token;
+	Token		replaces;		/* the token it was transferred from, or 0 */
+
+	/*
+	 * HELD: when it runs out.  CLOSED, DEAD and ENDING: when the name opens,
+	 * which may be in the past.
+	 */
+	MonoTime	deadline;
+	MonoTime	granted_at;		/* min_hold counts from here */
+	int64		ttl;			/* what a renewal without a TTL gives, usec */
+	int64		ledger_ttl;		/* what a crash would give it back, usec */
+	int64		lock_delay;		/* usec */
+	int64		min_hold;		/* usec */
+	TimestampTz acquired_at;	/* wall clock, for people */
+	TimestampTz renewed_at;		/* the same; 0 if never */
+	XLogRecPtr	lsn;			/* where its row ends in WAL; 0 if loaded */
+	Oid			owner;
+	int32		pid;			/* who acquired it; 0 if loaded */
+	uint32		renewals;
+	uint32		strings;		/* chain of holder, request and correlation
+								 * id; in the free list, the next free grant */
+	ItemPointerData tid;		/* where its ledger row is */
+	uint8		state;			/* a GrantState */
+	uint8		partition;		/* index of its partition's lock */
+	uint8		holder_length;
+	uint8		request_length; /* 0 if it has no request id */
+	uint8		correlation_length; /* 0 if it has no correlation id */
+	bool		has_metadata;	/* the ledger row has metadata */
+	bool		is_closure;		/* the ledger row is a closure */
+} Grant;
+
+/*
+ * A hierarchical timing wheel (see wheel.c).  Level n has 64 slots of 64^n
+ * ticks each.
+ */
+#define WHEEL_BITS			6
+#define WHEEL_SLOTS			(1 << WHEEL_BITS)
+#define WHEEL_LEVELS		7
+
+typedef struct Wheel
+{
+	uint64		tick;			/* nothing filed is due before this tick */
+	uint64		occupied[WHEEL_LEVELS]; /* a bit a slot; may be set for an
+										 * empty one, never the reverse */
+	dlist_head	slots[WHEEL_LEVELS][WHEEL_SLOTS];
+} Wheel;
+
+typedef struct Partition
+{
+	ConditionVariable settled;	/* a RESERVED or ENDING grant went on */
+	pg_atomic_uint64 next_due;	/* no wheel entry is due before this MonoTime;
+								 * written under the lock, read without */
+	dlist_head	dead;
+	uint32		ndead;
+	Wheel		wheel;
+} Partition;
+
+typedef enum DatabaseState
+{
+	DATABASE_UNLOADED,
+	DATABASE_LOADING,
+	DATABASE_LOADED
+} DatabaseState;
+
+/*
+ * A database that uses leases.  The entry outlives the extension there (its
+ * next token must not be forgotten) and goes with the database.
+ */
+typedef struct Database
+{
+	Oid			oid;			/* under the registry lock; 0 = free entry */
+
+	/* Under mutex. */
+	slock_t		mutex;
+	DatabaseState state;
+	Oid			ledger;			/* the relation that was loaded */
+	int			bans;			/* DDL that wants no reaper in there */
+	int			reaper_pid;		/* 0 = none */
+	Latch	   *reaper_latch;
+	MonoTime	retry_at;		/* no new reaper before this */
+	TimestampTz last_reap;		/* 0 = never */
+
+	ConditionVariable loaded;	/* state left LOADING */
+	pg_atomic_uint32 work;		/* there are dead grants to end */
+
+	/* Written under the database's lock, once LOADED. */
+	RelFileNumber relnumber;	/* the file that the TIDs are of */
+	ItemPointerData ceiling_tid;
+	Token		valid_from;		/* older grants are of another database */
+	pg_atomic_uint64 next;		/* the next token */
+	pg_atomic_uint64 ceiling;	/* the last token that may be handed out */
+} Database;
+
+typedef struct LeaseShared
+{
+	pg_atomic_uint64 clock_offset;	/* see clock.c */
+	pg_atomic_uint64 accepting_since;	/* MonoTime since when the server
+										 * accepts connections; 0 = not noted */
+
+	/* The launcher; see RingLauncher. */
+	pg_atomic_uint32 launcher_pid;
+	pg_atomic_uint64 wake_at;	/* MonoTime until which it means to sleep */
+	Latch	   *launcher_latch;
+
+	FreeList	free_grants;
+	FreeList	free_chunks;
+	Partition	partitions[NUM_PARTITIONS];
+	Database	databases[MAX_DATABASES];
+} LeaseShared;
+
+/* NULL unless the library was preloaded. */
+extern LeaseShared *Shared;
+extern Grant *Grants;
+extern Chunk *Chunks;
+extern HTAB *Names;
+
+/* Set by module.c before the memory is requested. */
+extern int	MaxLeases;
+
+#define GRANT_POOL_SIZE		((uint32) MaxLeases + RESERVE_GRANTS)
+#define CHUNK_POOL_SIZE		(GRANT_POOL_SIZE * CHUNKS_PER_LEASE)
+
+#define PartitionLock(i)	(&PartitionLocks[i].lock)
+#define DatabaseLock(db)	(&DatabaseLocks[(db) - Shared->databases].lock)
+#define RegistryLock		(&DatabaseLocks[MAX_DATABASES].lock)
+
+extern LWLockPadded *PartitionLocks;
+extern LWLockPadded *DatabaseLocks;
+
+extern void RequestSharedMemory(void);
+extern void AttachSharedMemory(const HASHCTL *name_table);
+extern void RequirePreloaded(void);
+extern void RingLauncher(MonoTime due);
+
+#endif							/* LEASE_SHMEM_H */

@@ -1,0 +1,260 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *	  Resources and grants by name.
+ *
+ * Pure state: what is granted, in memory, without a notion of time, policy or
+ * disk.  A name hashes to a partition, whose lock protects all there is about
+ * it.  Whatever takes memory is done before the lock (PrepareGrant), so that
+ * under it nothing can fail but the last look into a full name table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "table.h"
+#include "wheel.h"
+
+/* Hash a name; its bytes must stay where they are. */
+void
+ResolveName(LeaseName *lease, Oid database, const char *name, uint32 length)
+{
+	Assert(length > 0 && length <= LEASE_NAME_MAX);
+	lease->key.database = database;
+	lease->key.length = length;
+	lease->key.chunks = NO_CHUNK;
+	lease->key.probe = name;
+	lease->hash = get_hash_value(Names, &lease->key);
+	lease->index = lease->hash % NUM_PARTITIONS;
+}
+
+void
+LockName(const LeaseName *lease, LWLockMode mode)
+{
+	LWLockAcquire(PartitionLock(lease->index), mode);
+}
+
+void
+UnlockName(const LeaseName *lease)
+{
+	LWLockRelease(PartitionLock(lease->index));
+}
+
+/* A RESERVED or ENDING grant of the name went on: whoever waits, look again. */
+void
+AnnounceSettled(const LeaseName *lease)
+{
+	ConditionVariableBroadcast(&NamePartition(lease)->settled);
+}
+
+/*
+ * Take a grant and the memory for its strings and its name.  Returns false,
+ * with nothing taken, if the table or its string space is full.
+ */
+bool
+PrepareGrant(SpareGrant *spare, const LeaseName *lease, const GrantLabels *labels,
+			 bool from_reserve)
+{
+	Span		strings[] = {labels->holder, labels->request_id, labels->correlation_id};
+	Span		name = {lease->key.probe, lease->key.length};
+	Grant	   *grant = TakeGrant(from_reserve);
+
+	spare->grant = NULL;
+	spare->name = NO_CHUNK;
+	if (grant == NULL)
+		return false;
+	if (!TakeChunks(strings, lengthof(strings), &grant->strings) ||
+		!TakeChunks(&name, 1, &spare->name))
+	{
+		GiveGrant(grant);
+		return false;
+	}
+
+	grant->holder_length = labels->holder.length;
+	grant->request_length = labels->request_id.length;
+	grant->correlation_length = labels->correlation_id.length;
+	spare->grant = grant;
+	return true;
+}
+
+/* Give back what PrepareGrant took and LinkGrant did not use. */
+void
+DiscardSpare(SpareGrant *spare)
+{
+	GiveChunks(spare->name);
+	spare->name = NO_CHUNK;
+	if (spare->grant != NULL)
+		GiveGrant(spare->grant);
+	spare->grant = NULL;
+}
+
+/* The name's resource, or NULL if nobody uses the name. */
+Resource *
+FindResource(const LeaseName *lease)
+{
+	return hash_search_with_hash_value(Names, &lease->key, lease->hash, HASH_FIND, NULL);
+}
+
+/* The name's grant with a token, in whatever state, or NULL. */
+Grant *
+FindGrant(const LeaseName *lease, Token token)
+{
+	Resource   *resource = FindResource(lease);
+	dlist_iter	iter;
+
+	if (resource == NULL)
+		return NULL;
+	dlist_foreach(iter, &resource->grants)
+	{
+		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
+
+		if (grant->token == token && grant->state != GRANT_RESERVED)
+			return grant;
+	}
+	return NULL;
+}
+
+/*
+ * Link a spare grant under a name as RESERVED.  What the spare still owns
+ * after that goes back through DiscardSpare.  Returns NULL if the name table
+ * is full.
+ */
+Grant *
+LinkGrant(const LeaseName *lease, SpareGrant *spare)
+{
+	Grant	   *grant = spare->grant;
+	NameKey		key = lease->key;
+	Resource   *resource;
+	bool		found;
+
+	key.chunks = spare->name;
+	resource = hash_search_with_hash_value(Names, &key, lease->hash, HASH_ENTER_NULL, &found);
+	if (resource == NULL)
+		return NULL;
+	if (!found)
+	{
+		dlist_init(&resource->grants);
+		spare->name = NO_CHUNK;
+	}
+
+	spare->grant = NULL;
+	grant->resource = resource;
+	grant->partition = lease->index;
+	grant->state = GRANT_RESERVED;
+	grant->token = INVALID_TOKEN;
+	grant->replaces = INVALID_TOKEN;
+	grant->is_closure = false;
+	dlist_push_tail(&resource->grants, &grant->in_resource);
+	return grant;
+}
+
+/* Remove a grant that is in neither wheel nor dead list, and free it. */
+void
+DropGrant(const LeaseName *lease, Grant *grant)
+{
+	Resource   *resource = grant->resource;
+
+	dlist_delete(&grant->in_resource);
+	if (dlist_is_empty(&resource->grants))
+	{
+		GiveChunks(resource->key.chunks);
+		hash_search_with_hash_value(Names, &lease->key, lease->hash, HASH_REMOVE, NULL);
+	}
+	GiveGrant(grant);
+}
+
+/*
+ * Make a HELD, CLOSED or DEAD grant one's own, to end its row.  opens_at is
+ * when its name opens.
+ */
+void
+ClaimGrant(Grant *grant, MonoTime opens_at)
+{
+	Assert(grant->state == GRANT_HELD || grant->state == GRANT_CLOSED ||
+		   grant->state == GRANT_DEAD);
+	if (grant->state == GRANT_DEAD)
+		GrantPartition(grant)->ndead--;
+	dlist_delete(&grant->in_time);
+	grant->deadline = opens_at;
+	grant->state = GRANT_ENDING;
+}
+
+/*
+ * Put a grant that is in neither wheel nor dead list on the dead list: its row
+ * is owed an end.
+ */
+void
+MarkDead(Grant *grant, MonoTime opens_at)
+{
+	Partition  *part = GrantPartition(grant);
+
+	grant->deadline = opens_at;
+	grant->state = GRANT_DEAD;
+	dlist_push_tail(&part->dead, &grant->in_time);
+	part->ndead++;
+}
+
+bool
+HasRequestId(const Grant *grant, const Span *request_id)
+{
+	return grant->request_length > 0 && grant->request_length == request_id->length &&
+		ChunksEqual(grant->strings, grant->holder_length, request_id->data, request_id->length);
+}
+
+bool
+HasHolder(const Grant *grant, const Span *holder)
+{
+	return grant->holder_length == holder->length &&
+		ChunksEqual(grant->strings, 0, holder->data, holder->length);
+}
+
+/* Copy a grant with all its strings, zero-terminated. */
+void
+CopyGrant(const Grant *grant, GrantInfo *info)
+{
+	const NameKey *key = &grant->resource->key;
+	uint32		at = 0;
+
+	info->grant = *grant;
+	info->database = key->database;
+	info->name_length = key->length;
+	ReadChunks(key->chunks, 0, info->name, key->length);
+	info->name[key->length] = '\0';
+
+	ReadChunks(grant->strings, at, info->holder, grant->holder_length);
+	info->holder[grant->holder_length] = '\0';
+	at += grant->holder_length;
+	ReadChunks(grant->strings, at, info->request_id, grant->request_length);
+	info->request_id[grant->request_length] = '\0';
+	at += grant->request_length;
+	ReadChunks(grant->strings, at, info->correlation_id, grant->correlation_length);
+	info->correlation_id[grant->correlation_length] = '\0';
+}
+
+/*
+ * Look at the grant in a slot of the pool: returns it with its partition
+ * locked, or NULL, with no lock, if the slot is free.
+ *
+ * A walk over all slots sees each grant that is there all the while; it is no
+ * snapshot.
+ */
+Grant *
+LockGrantSlot(uint32 slot, LWLockMode mode)
+{
+	Grant	   *grant = &Grants[slot];
+	uint8		partition = *((volatile uint8 *) &grant->partition);
+
+	if (*((volatile uint8 *) &grant->state) == GRANT_FREE)
+		return NULL;
+	LWLockAcquire(PartitionLock(partition), mode);
+	if (grant->state != GRANT_FREE && grant->partition == partition)
+		return grant;
+	LWLockRelease(PartitionLock(partition));
+	return NULL;
+}
+
+void
+UnlockGrantSlot(const Grant *grant)
+{
+	LWLockRelease(PartitionLock(grant->partition));
+}

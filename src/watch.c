@@ -1,0 +1,397 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch.c
+ *	  What people look at: the functions behind the views.
+ *
+ * On a primary they show shared memory; on a standby, where there is none, what
+ * the ledger holds.  A role sees in full the leases whose owner's privileges
+ * it has, and all of them if it has those of pg_read_all_stats; of others it
+ * sees that they exist.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "catalog/pg_authid.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "grant.h"
+
+PG_FUNCTION_INFO_V1(lease_live_leases);
+PG_FUNCTION_INFO_V1(lease_server_status);
+
+/* The columns of lease.live_leases(). */
+enum
+{
+	Col_name,
+	Col_mode,
+	Col_scope,
+	Col_token,
+	Col_holder,
+	Col_owner,
+	Col_pid,
+	Col_acquired_at,
+	Col_renewed_at,
+	Col_expires_at,
+	Col_remaining,
+	Col_ttl,
+	Col_renewals,
+	Col_durable,
+	Col_closed_until,
+	Col_request_id,
+	Col_correlation_id,
+	Col_metadata,
+	Ncols_live
+};
+
+typedef struct RowBuilder
+{
+	ReturnSetInfo *rsinfo;
+	Datum		values[Ncols_live];
+	bool		nulls[Ncols_live];
+} RowBuilder;
+
+static void
+Put(RowBuilder *row, int column, Datum value)
+{
+	row->values[column] = value;
+	row->nulls[column] = false;
+}
+
+static void
+PutSpan(RowBuilder *row, int column, Span span)
+{
+	Put(row, column, PointerGetDatum(cstring_to_text_with_len(span.data, span.length)));
+}
+
+/* A text that is NULL if empty. */
+static void
+PutOptional(RowBuilder *row, int column, Span span)
+{
+	if (span.length > 0)
+		PutSpan(row, column, span);
+}
+
+static void
+PutUsec(RowBuilder *row, int column, int64 usec)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = usec;
+	Put(row, column, IntervalPGetDatum(interval));
+}
+
+static void
+ClearRow(RowBuilder *row)
+{
+	memset(row->nulls, true, sizeof(row->nulls));
+}
+
+static void
+EmitRow(RowBuilder *row)
+{
+	tuplestore_putvalues(row->rsinfo->setResult, row->rsinfo->setDesc, row->values, row->nulls);
+}
+
+static bool
+MayReadOwner(Oid owner)
+{
+	return has_privs_of_role(GetUserId(), owner) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+}
+
+/* What memory and ledger both know. */
+static void
+PutLedgerRow(RowBuilder *row, const LedgerRow *ledger_row)
+{
+	bool		closure = ledger_row->kind == LEDGER_CLOSURE;
+
+	Put(row, Col_mode, CStringGetTextDatum("exclusive"));
+	Put(row, Col_scope, CStringGetTextDatum("detached"));
+	Put(row, Col_token, Int64GetDatum(ledger_row->token));
+	Put(row, Col_owner, ObjectIdGetDatum(ledger_row->owner));
+	Put(row, Col_acquired_at, TimestampTzGetDatum(ledger_row->granted_at));
+	if (!closure)
+		PutUsec(row, Col_ttl, ledger_row->ttl);
+	if (!MayReadOwner(ledger_row->owner))
+		return;
+	PutSpan(row, Col_name, ledger_row->name);
+	PutSpan(row, Col_holder, ledger_row->holder);
+	PutOptional(row, Col_request_id, ledger_row->request_id);
+	PutOptional(row, Col_correlation_id, ledger_row->correlation_id);
+	PutOptional(row, Col_metadata, ledger_row->metadata);
+}
+
+/* What only memory knows. */
+static void
+PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
+{
+	if (grant->pid != 0)
+		Put(row, Col_pid, Int32GetDatum(grant->pid));
+	if (IsLive(grant, now))
+	{
+		Put(row, Col_expires_at, TimestampTzGetDatum(WallTimeOf(grant->deadline, now)));
+		PutUsec(row, Col_remaining, grant->deadline - now);
+	}
+	else
+		Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(BlocksUntil(grant), now)));
+	if (grant->renewed_at != 0)
+		Put(row, Col_renewed_at, TimestampTzGetDatum(grant->renewed_at));
+	Put(row, Col_renewals, Int64GetDatum(grant->renewals));
+	Put(row, Col_durable, BoolGetDatum(grant->lsn <= GetFlushRecPtr(NULL)));
+}
+
+/* A grant that lives, or closes its name: copied; false for all others. */
+static bool
+CopyShownGrant(uint32 slot, Oid database, GrantInfo *info)
+{
+	Grant	   *grant = LockGrantSlot(slot, LW_SHARED);
+	MonoTime	now = MonotonicNow();
+	bool		shown;
+
+	if (grant == NULL)
+		return false;
+	shown = grant->resource->key.database == database &&
+		grant->state != GRANT_RESERVED &&
+		(IsLive(grant, now) || BlocksUntil(grant) > now);
+	if (shown)
+		CopyGrant(grant, info);
+	UnlockGrantSlot(grant);
+	return shown;
+}
+
+static void
+ShowMemory(RowBuilder *row)
+{
+	LeaseDatabase open;
+
+	OpenDatabaseForWrite(&open);
+	for (uint32 i = 0; i < GRANT_POOL_SIZE; i++)
+	{
+		GrantInfo	info;
+		LedgerRow	ledger_row;
+
+		if (!CopyShownGrant(i, open.db->oid, &info))
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		DescribeGrant(&info, &ledger_row);
+		ledger_row.token = info.grant.token;
+		ledger_row.kind = IsLive(&info.grant, MonotonicNow()) ? LEDGER_GRANT : LEDGER_CLOSURE;
+		if (info.grant.has_metadata && MayReadOwner(info.grant.owner))
+		{
+			char	   *metadata = FetchMetadata(open.ledger, &info.grant.tid, info.grant.token);
+
+			ledger_row.metadata = SpanOf(metadata != NULL ? metadata : "");
+		}
+		ClearRow(row);
+		PutLedgerRow(row, &ledger_row);
+		PutGrant(row, &info.grant, MonotonicNow());
+		EmitRow(row);
+	}
+	CloseDatabase(&open);
+}
+
+/* On a standby: the rows that might count for their name, with own strings. */
+typedef struct Collector
+{
+	LedgerRow  *candidates;
+	int			count;
+	int			size;
+	Token		valid_from;
+} Collector;
+
+static Span
+KeepSpan(Span span)
+{
+	if (span.length > 0)
+		span.data = pnstrdup(span.data, span.length);
+	return span;
+}
+
+static void
+VisitCandidate(const LedgerRow *row, ItemPointer tid, void *arg)
+{
+	Collector  *collector = arg;
+	LedgerRow  *kept;
+
+	if (row->kind == LEDGER_CEILING || row->token < collector->valid_from)
+		return;
+	if (collector->count == collector->size)
+	{
+		collector->size *= 2;
+		collector->candidates = repalloc_huge(collector->candidates,
+											  sizeof(LedgerRow) * collector->size);
+	}
+	kept = &collector->candidates[collector->count++];
+	*kept = *row;
+	kept->name = KeepSpan(row->name);
+	kept->holder = KeepSpan(row->holder);
+	kept->request_id = KeepSpan(row->request_id);
+	kept->correlation_id = KeepSpan(row->correlation_id);
+	kept->metadata = KeepSpan(row->metadata);
+}
+
+/* By name, and the row that a load would choose first. */
+static int
+CompareCandidates(const void *a, const void *b)
+{
+	const LedgerRow *left = a;
+	const LedgerRow *right = b;
+	int			order = memcmp(left->name.data, right->name.data,
+							   Min(left->name.length, right->name.length));
+
+	if (order != 0)
+		return order;
+	if (left->name.length != right->name.length)
+		return left->name.length < right->name.length ? -1 : 1;
+	return SupersedesRow(left, right) ? -1 : SupersedesRow(right, left) ? 1 : 0;
+}
+
+static bool
+SameName(const LedgerRow *left, const LedgerRow *right)
+{
+	return left->name.length == right->name.length &&
+		memcmp(left->name.data, right->name.data, left->name.length) == 0;
+}
+
+static void
+ShowLedger(RowBuilder *row)
+{
+	Relation	ledger = OpenLedger(AccessShareLock);
+	Collector	collector = {.size = 64};
+	TokenRule	rule;
+
+	ReadTokenRule(ledger, &rule);
+	collector.valid_from = rule.valid_from;
+	collector.candidates = palloc(sizeof(LedgerRow) * collector.size);
+	ScanLedger(ledger, VisitCandidate, &collector);
+	CloseLedger(ledger, AccessShareLock);
+
+	qsort(collector.candidates, collector.count, sizeof(LedgerRow), CompareCandidates);
+	for (int i = 0; i < collector.count; i++)
+	{
+		LedgerRow  *candidate = &collector.candidates[i];
+
+		if (i > 0 && SameName(candidate, &collector.candidates[i - 1]))
+			continue;
+		ClearRow(row);
+		PutLedgerRow(row, candidate);
+		Put(row, Col_durable, BoolGetDatum(true));
+		EmitRow(row);
+	}
+}
+
+/* live_leases(): a row for each lease, and for each name that is closed. */
+Datum
+lease_live_leases(PG_FUNCTION_ARGS)
+{
+	RowBuilder	row;
+
+	RequirePreloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	row.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	if (RecoveryInProgress())
+		ShowLedger(&row);
+	else
+		ShowMemory(&row);
+	return (Datum) 0;
+}
+
+/* The columns of lease.server_status(). */
+enum
+{
+	Col_version,
+	Col_epoch,
+	Col_timeline,
+	Col_next_token,
+	Col_leases_used,
+	Col_leases_allowed,
+	Col_ledger_size,
+	Col_ledger_garbage,
+	Col_worker_state,
+	Col_last_reap,
+	Ncols_status
+};
+
+static void
+PutPrimaryStatus(Database *db, Datum *values, bool *nulls)
+{
+	Token		next = (Token) pg_atomic_read_u64(&db->next);
+	TimestampTz last_reap;
+	bool		reaping;
+	bool		launched = pg_atomic_read_u32(&Shared->launcher_pid) != 0;
+
+	SpinLockAcquire(&db->mutex);
+	last_reap = db->last_reap;
+	reaping = db->reaper_pid != 0;
+	SpinLockRelease(&db->mutex);
+
+	values[Col_epoch] = Int64GetDatum(TokenEpoch(next));
+	values[Col_next_token] = Int64GetDatum(next);
+	values[Col_timeline] = Int64GetDatum(GetWALInsertionTimeLine());
+	values[Col_leases_used] = Int64GetDatum(CountUsedGrants());
+	values[Col_worker_state] = CStringGetTextDatum(!launched ? "launcher absent" :
+												   reaping ? "reaping" : "idle");
+	values[Col_last_reap] = TimestampTzGetDatum(last_reap);
+	nulls[Col_last_reap] = last_reap == 0;
+}
+
+static void
+PutStandbyStatus(Relation ledger, Datum *values, bool *nulls)
+{
+	TokenRule	rule;
+	TimeLineID	timeline;
+
+	ReadTokenRule(ledger, &rule);
+	(void) GetXLogReplayRecPtr(&timeline);
+	values[Col_epoch] = Int64GetDatum(TokenEpoch(rule.ceiling));
+	nulls[Col_epoch] = rule.ceiling == 0;
+	values[Col_timeline] = Int64GetDatum(timeline);
+	nulls[Col_next_token] = true;
+	nulls[Col_leases_used] = true;
+	nulls[Col_last_reap] = true;
+	values[Col_worker_state] = CStringGetTextDatum("standby");
+}
+
+/* server_status(): one row. */
+Datum
+lease_server_status(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Relation	ledger;
+	Datum		values[Ncols_status];
+	bool		nulls[Ncols_status] = {false};
+
+	RequirePreloaded();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	if (!RecoveryInProgress())
+	{
+		LeaseDatabase open;
+
+		OpenDatabaseForRead(&open);
+		PutPrimaryStatus(open.db, values, nulls);
+	}
+	ledger = OpenLedger(AccessShareLock);
+	if (RecoveryInProgress())
+		PutStandbyStatus(ledger, values, nulls);
+	values[Col_version] = CStringGetTextDatum(LEASE_SQL_VERSION);
+	values[Col_leases_allowed] = Int64GetDatum(MaxLeases);
+	values[Col_ledger_size] = Int64GetDatum((int64) RelationGetNumberOfBlocks(ledger) * BLCKSZ);
+	values[Col_ledger_garbage] = DirectFunctionCall1(pg_stat_get_dead_tuples,
+													 ObjectIdGetDatum(RelationGetRelid(ledger)));
+	CloseLedger(ledger, AccessShareLock);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
