@@ -185,7 +185,7 @@ Errors: 22023 empty reason; 22004 NULL reason; 54000 tokens used up; 25006 read-
 -- Fence
 --
 CREATE FUNCTION lease.is_held(name text, token bigint) RETURNS boolean
-	LANGUAGE C VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'lease_is_held';
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'lease_is_held';
 COMMENT ON FUNCTION lease.is_held(text, bigint) IS
 'Is the lease held with this token, now? What was true may be false by the time the answer arrives: let what is to be protected compare tokens.
 Errors: 22023, 22004 bad arguments; 25006 on a standby, which does not know.';

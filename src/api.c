@@ -11,20 +11,15 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "libpq/libpq-be.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -221,6 +216,20 @@ MetadataArg(FunctionCallInfo fcinfo, int argno)
 	return metadata;
 }
 
+/* The client's address, as inet_client_addr() knows it. */
+static const char *
+ClientAddress(void)
+{
+	LOCAL_FCINFO(call, 0);
+	Datum		address;
+
+	InitFunctionCallInfoData(*call, NULL, 0, InvalidOid, NULL, NULL);
+	address = inet_client_addr(call);
+	if (call->isnull)
+		return "[local]";
+	return DatumGetCString(DirectFunctionCall1(inet_out, address));
+}
+
 /*
  * Who holds a lease if the caller does not say: lease.holder, else
  * application_name, else the client's address and the process ID.
@@ -228,15 +237,11 @@ MetadataArg(FunctionCallInfo fcinfo, int argno)
 static Span
 DefaultHolder(void)
 {
-	const char *address = "[local]";
-
 	if (HolderSetting != NULL && HolderSetting[0] != '\0')
 		return SpanOf(HolderSetting);
 	if (application_name != NULL && application_name[0] != '\0')
 		return SpanOf(application_name);
-	if (MyProcPort != NULL && MyProcPort->remote_host != NULL && MyProcPort->remote_host[0] != '\0')
-		address = MyProcPort->remote_host;
-	return SpanOf(psprintf("%.100s pid %d", address, MyProcPid));
+	return SpanOf(psprintf("%s pid %d", ClientAddress(), MyProcPid));
 }
 
 static void

@@ -40,6 +40,11 @@ typedef Oid RelFileNumber;
 
 #endif
 
+/* 18 puts the mark before the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn						pg_attribute_noreturn()
+#endif
+
 /*
  * Is synchronous replication configured?  A minor release of each branch
  * turned the flag into a bit of a mask.  The caller holds SyncRepLock.

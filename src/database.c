@@ -350,6 +350,8 @@ LoadDatabase(Database *db, Relation ledger)
 	};
 
 	loader.garbage = palloc(sizeof(Garbage) * loader.maxgarbage);
+
+	/* Of a ledger that was dropped. */
 	ForgetGrants(db->oid);
 
 	StartTokenRule(&loader.rule);
@@ -383,10 +385,14 @@ FinishLoad(Database *db, DatabaseState state, Oid ledger)
 	ConditionVariableBroadcast(&db->loaded);
 }
 
+/* A load failed: give back what it took. */
 static void
 AbandonLoad(int code, Datum arg)
 {
-	FinishLoad((Database *) DatumGetPointer(arg), DATABASE_UNLOADED, InvalidOid);
+	Database   *db = (Database *) DatumGetPointer(arg);
+
+	ForgetGrants(db->oid);
+	FinishLoad(db, DATABASE_UNLOADED, InvalidOid);
 }
 
 static bool

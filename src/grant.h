@@ -23,7 +23,7 @@ extern void DescribeGrant(const GrantInfo *info, LedgerRow *row);
 extern void PublishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant,
 						 LedgerRow *row);
 extern XLogRecPtr FinishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant);
-extern void RefuseUnconfirmed(void) pg_attribute_noreturn();
+pg_noreturn extern void RefuseUnconfirmed(void);
 
 /* Housekeeping. */
 extern bool ExpireGrants(int partition, MonoTime now);

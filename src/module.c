@@ -146,19 +146,29 @@ UnbanAfterError(int code, Datum arg)
 	UnbanReaper(DatumGetObjectId(arg));
 }
 
+/* Go on to the next hook, or to the server. */
+static void
+RunUtility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+		   ProcessUtilityContext context, ParamListInfo params,
+		   QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_process_utility)
+		prev_process_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}
+
 static void
 LeaseProcessUtility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 					ProcessUtilityContext context, ParamListInfo params,
 					QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	ProcessUtility_hook_type next = prev_process_utility ? prev_process_utility
-		: standard_ProcessUtility;
 	Oid			database = DatabaseToLeave(pstmt->utilityStmt);
 	bool		drops;
 
 	if (!OidIsValid(database) || Shared == NULL)
 	{
-		next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+		RunUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
 		return;
 	}
 
@@ -167,7 +177,7 @@ LeaseProcessUtility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	BanReaper(database);
 	PG_ENSURE_ERROR_CLEANUP(UnbanAfterError, ObjectIdGetDatum(database));
 	{
-		next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+		RunUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(UnbanAfterError, ObjectIdGetDatum(database));
 	if (drops)
