@@ -76,6 +76,7 @@ LockLiveGrant(const LeaseName *lease, Token token, Oid *cleared)
 typedef enum Finding
 {
 	NAME_VACANT,				/* nothing in the way */
+	NAME_UNLISTED,				/* the same, but the name table is full */
 	NAME_RESERVED,				/* nothing in the way, and now reserved for us */
 	NAME_OVERDUE,				/* a dead grant in the way, now claimed by us */
 	NAME_SETTLING,				/* somebody is writing; look again after that */
@@ -162,10 +163,8 @@ ApproachName(const LeaseName *lease, const LeaseRequest *request, SpareGrant *sp
 	{
 		*grant = LinkGrant(lease, spare);
 		if (*grant != NULL)
-		{
 			FillGrant(*grant, request);
-			finding = NAME_RESERVED;
-		}
+		finding = *grant != NULL ? NAME_RESERVED : NAME_UNLISTED;
 	}
 	else if (finding == NAME_OVERDUE)
 		ClaimGrant(*grant, 0);
@@ -265,6 +264,9 @@ TryUntilSettled(LeaseDatabase *open, const LeaseName *lease, const LeaseRequest 
 				break;
 			case NAME_SETTLING:
 				AwaitSettled(lease);
+				break;
+			case NAME_UNLISTED:
+				MakeRoom(open);
 				break;
 			case NAME_VACANT:
 				while (!PrepareGrant(&spare, lease, &request->labels, false))
@@ -494,6 +496,7 @@ ReserveTransfer(LeaseDatabase *open, const LeaseName *lease, Token token,
 		Grant	   *former = LockLiveGrant(lease, token, &cleared);
 		Grant	   *successor = FindSuccessor(lease, token);
 		Grant	   *grant = NULL;
+		bool		unlisted = false;
 		bool		settling = successor != NULL && successor->state == GRANT_RESERVED;
 		Oid			owner = InvalidOid;
 
@@ -502,8 +505,12 @@ ReserveTransfer(LeaseDatabase *open, const LeaseName *lease, Token token,
 			*done = successor->token;
 			owner = successor->owner;
 		}
-		if (successor == NULL && former != NULL && spare.grant != NULL &&
-			(grant = LinkGrant(lease, &spare)) != NULL)
+		if (successor == NULL && former != NULL && spare.grant != NULL)
+		{
+			grant = LinkGrant(lease, &spare);
+			unlisted = grant == NULL;
+		}
+		if (grant != NULL)
 			FillSuccessor(grant, former);
 		UnlockName(lease);
 		DiscardSpare(&spare);
@@ -516,6 +523,8 @@ ReserveTransfer(LeaseDatabase *open, const LeaseName *lease, Token token,
 			AwaitSettled(lease);
 		else if (former == NULL)
 			return NULL;
+		else if (unlisted)
+			MakeRoom(open);
 		else if (CopyWithMetadata(open, lease, token, &cleared, info, metadata))
 		{
 			GrantLabels labels = {*to_holder, SpanOf(""), SpanOf(info->correlation_id)};

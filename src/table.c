@@ -157,8 +157,12 @@ DropGrant(const LeaseName *lease, Grant *grant)
 	dlist_delete(&grant->in_resource);
 	if (dlist_is_empty(&resource->grants))
 	{
-		GiveChunks(resource->key.chunks);
-		hash_search_with_hash_value(Names, &lease->key, lease->hash, HASH_REMOVE, NULL);
+		uint32		chunks = resource->key.chunks;
+
+		/* To find it, the name is compared: its chunks are in use until then. */
+		if (hash_search_with_hash_value(Names, &lease->key, lease->hash, HASH_REMOVE, NULL) == NULL)
+			elog(PANIC, "lease name table corrupted");
+		GiveChunks(chunks);
 	}
 	GiveGrant(grant);
 }

@@ -3,7 +3,7 @@
  * worker.c
  *	  Launcher and reapers: those who notice what nobody asks for.
  *
- * The launcher has no database.  It keeps time: it puts expired grants on the
+ * The launcher is connected to no database.  It keeps time: it puts expired grants on the
  * dead lists, and starts a reaper in each database that has dead grants.  A
  * reaper ends their rows, and leaves after a second without work, or when DDL
  * on its database wants it out.
@@ -52,7 +52,7 @@ RegisterLauncher(void)
 {
 	BackgroundWorker worker = {0};
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 1;
 	strlcpy(worker.bgw_library_name, "lease", BGW_MAXLEN);
@@ -183,6 +183,9 @@ LeaseLauncherMain(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
+
+	/* To no database: so that pg_stat_activity shows us. */
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	before_shmem_exit(DetachLauncher, (Datum) 0);
 	pg_atomic_write_u32(&Shared->launcher_pid, MyProcPid);
