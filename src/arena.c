@@ -219,7 +219,7 @@ ChunksEqual(uint32 head, uint32 offset, const char *data, uint32 length)
 }
 
 uint32
-NameKeyHash(const void *key, Size keysize)
+NameKeyHash(const void *key, Size keysize pg_attribute_unused())
 {
 	const NameKey *probe = key;
 
@@ -230,7 +230,7 @@ NameKeyHash(const void *key, Size keysize)
 
 /* As memcmp: 0 if the name in the table is the one looked for. */
 int
-NameKeyMatch(const void *stored, const void *probe, Size keysize)
+NameKeyMatch(const void *stored, const void *probe, Size keysize pg_attribute_unused())
 {
 	const NameKey *in_table = stored;
 	const NameKey *wanted = probe;
@@ -241,7 +241,7 @@ NameKeyMatch(const void *stored, const void *probe, Size keysize)
 }
 
 void *
-NameKeyCopy(void *stored, const void *probe, Size keysize)
+NameKeyCopy(void *stored, const void *probe, Size keysize pg_attribute_unused())
 {
 	NameKey    *in_table = stored;
 

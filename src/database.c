@@ -197,7 +197,7 @@ ReadTokenRule(Relation ledger, TokenRule *rule)
 
 /*
  * The highest token that may have been handed out in our database: what memory
- * knows, or else what the ledger reserved; 0 if neither says anything.
+ * knows, or else what the ledger tells; 0 if neither says anything.
  */
 Token
 HighestToken(Oid ledger_oid)
@@ -214,7 +214,7 @@ HighestToken(Oid ledger_oid)
 	if (IsLedger(ledger))
 		ScanLedger(ledger, VisitCeiling, &rule);
 	relation_close(ledger, AccessShareLock);
-	return rule.ceiling;
+	return rule.reached;
 }
 
 /*
@@ -330,9 +330,14 @@ VisitToLoad(const LedgerRow *row, ItemPointer tid, void *arg)
 {
 	Loader	   *loader = arg;
 	Garbage		self = {*tid, row->token};
-	bool		counts = row->kind == LEDGER_CEILING
-		? ItemPointerEquals(tid, &loader->rule.ceiling_tid)
-		: row->token >= loader->rule.valid_from;
+	bool		counts;
+
+	/* Without a ceiling of its own, the next load would take it for a clone. */
+	if (row->kind == LEDGER_CEILING)
+		counts = ItemPointerEquals(tid, &loader->rule.ceiling_tid) ||
+			ItemPointerEquals(tid, &loader->rule.own_tid);
+	else
+		counts = row->token >= loader->rule.valid_from;
 
 	if (!counts)
 		NoteGarbage(loader, &self);
@@ -387,7 +392,7 @@ FinishLoad(Database *db, DatabaseState state, Oid ledger)
 
 /* A load failed: give back what it took. */
 static void
-AbandonLoad(int code, Datum arg)
+AbandonLoad(int code pg_attribute_unused(), Datum arg)
 {
 	Database   *db = (Database *) DatumGetPointer(arg);
 

@@ -91,7 +91,7 @@ static Oid	ledger_oid = InvalidOid;
 static bool callback_registered = false;
 
 static void
-ForgetLedgerOid(Datum arg, Oid relid)
+ForgetLedgerOid(Datum arg pg_attribute_unused(), Oid relid)
 {
 	if (relid == InvalidOid || relid == ledger_oid)
 		ledger_oid = InvalidOid;
@@ -559,7 +559,7 @@ GetKind(HeapTuple tuple, TupleDesc desc)
 {
 	Span		kind = GetText(tuple, desc, Anum_kind);
 
-	for (int i = 0; i < lengthof(kind_names); i++)
+	for (size_t i = 0; i < lengthof(kind_names); i++)
 		if (strlen(kind_names[i]) == kind.length &&
 			memcmp(kind_names[i], kind.data, kind.length) == 0)
 			return (LedgerKind) i;

@@ -42,7 +42,8 @@ static ProcessUtility_hook_type prev_process_utility = NULL;
 static object_access_hook_type prev_object_access = NULL;
 
 static bool
-CheckLabel(char **newval, void **extra, GucSource source)
+CheckLabel(char **newval, void **extra pg_attribute_unused(),
+		   GucSource source pg_attribute_unused())
 {
 	if (*newval == NULL || strlen(*newval) <= LEASE_LABEL_MAX)
 		return true;
@@ -141,7 +142,7 @@ DatabaseToLeave(Node *stmt)
 }
 
 static void
-UnbanAfterError(int code, Datum arg)
+UnbanAfterError(int code pg_attribute_unused(), Datum arg)
 {
 	UnbanReaper(DatumGetObjectId(arg));
 }
@@ -196,11 +197,12 @@ static void
 AwaitTokenClock(Oid ledger)
 {
 	static const int64 longest = 10 * USECS_PER_MINUTE;
+	Token		highest = HighestToken(ledger);
 	bool		told = false;
 
 	for (;;)
 	{
-		Token		ahead = HighestToken(ledger) - TokenClock();
+		Token		ahead = highest - TokenClock();
 		int64		usec = ahead / (double) TOKEN_EPOCH_SIZE * USECS_PER_MINUTE;
 
 		if (ahead <= 0)

@@ -49,19 +49,31 @@ TokenClock(void)
 }
 
 /*
+ * How many epochs tokens may have come further than a ceiling tells: none if it
+ * is this very server's, one for each timeline that was begun since, and one
+ * for a copy made elsewhere.
+ */
+static int64
+EpochsSince(const LedgerRow *row)
+{
+	if (row->system_identifier != GetSystemIdentifier() || row->database != MyDatabaseId)
+		return 1;
+
+	/* A standby hands out none. */
+	if (RecoveryInProgress())
+		return 0;
+	return Max(0, (int64) GetWALInsertionTimeLine() - (int64) row->timeline);
+}
+
+/*
  * The first token that is surely beyond all that were handed out under a
- * ceiling: the next one if the ceiling is this very server's, an epoch further
- * for each timeline that was begun since, and for a copy made elsewhere.
+ * ceiling.  The epochs count from the clock if that is further: one state that
+ * is restored or promoted twice then starts at two different tokens.
  */
 Token
 TokenAfterCeiling(const LedgerRow *row)
 {
-	int64		epochs = 1;
-
-	if (row->system_identifier == GetSystemIdentifier() && row->database == MyDatabaseId &&
-		!RecoveryInProgress())
-		epochs = Max(0, (int64) GetWALInsertionTimeLine() - (int64) row->timeline);
-	return row->token + 1 + epochs * TOKEN_EPOCH_SIZE;
+	return Max(row->token + 1, TokenClock()) + EpochsSince(row) * TOKEN_EPOCH_SIZE;
 }
 
 void
@@ -69,6 +81,7 @@ StartTokenRule(TokenRule *rule)
 {
 	memset(rule, 0, sizeof(TokenRule));
 	ItemPointerSetInvalid(&rule->ceiling_tid);
+	ItemPointerSetInvalid(&rule->own_tid);
 }
 
 /* Take a ceiling row into account. */
@@ -76,6 +89,7 @@ void
 ConsiderCeiling(TokenRule *rule, const LedgerRow *row, ItemPointer tid)
 {
 	rule->next = Max(rule->next, TokenAfterCeiling(row));
+	rule->reached = Max(rule->reached, row->token + EpochsSince(row) * TOKEN_EPOCH_SIZE);
 	if (row->token > rule->ceiling)
 	{
 		rule->ceiling = row->token;
@@ -83,7 +97,11 @@ ConsiderCeiling(TokenRule *rule, const LedgerRow *row, ItemPointer tid)
 	}
 	if (row->database == MyDatabaseId)
 	{
-		rule->own = true;
+		if (row->token > rule->own_ceiling)
+		{
+			rule->own_ceiling = row->token;
+			rule->own_tid = *tid;
+		}
 		rule->valid_from = Max(rule->valid_from, row->valid_from);
 	}
 }
@@ -98,7 +116,7 @@ FinishTokenRule(TokenRule *rule, Token remembered)
 	rule->next = Max(rule->next, Max(remembered, TokenClock()));
 
 	/* A ledger whose ceilings all come from elsewhere is a clone's. */
-	if (!rule->own && rule->ceiling > 0)
+	if (rule->own_ceiling == 0 && rule->ceiling > 0)
 		rule->valid_from = rule->next;
 }
 

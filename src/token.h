@@ -17,7 +17,10 @@ typedef struct TokenRule
 	Token		valid_from;		/* grants below are another database's */
 	Token		ceiling;		/* the highest ceiling itself; 0 if none */
 	ItemPointerData ceiling_tid;	/* its row; invalid if none */
-	bool		own;			/* some ceiling was made in this database */
+	Token		own_ceiling;	/* the highest that was made in this database */
+	ItemPointerData own_tid;	/* its row; invalid if none */
+	Token		reached;		/* the highest token that may have been handed
+								 * out under any of them */
 } TokenRule;
 
 extern Token TokenClock(void);

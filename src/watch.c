@@ -220,7 +220,7 @@ KeepSpan(Span span)
 }
 
 static void
-VisitCandidate(const LedgerRow *row, ItemPointer tid, void *arg)
+VisitCandidate(const LedgerRow *row, ItemPointer tid pg_attribute_unused(), void *arg)
 {
 	Collector  *collector = arg;
 	LedgerRow  *kept;

@@ -63,7 +63,7 @@ RegisterLauncher(void)
 }
 
 static void
-DetachLauncher(int code, Datum arg)
+DetachLauncher(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 {
 	pg_atomic_write_u64(&Shared->wake_at, 0);
 	Shared->launcher_latch = NULL;
@@ -178,7 +178,7 @@ LauncherSleep(MonoTime wake)
 
 /* The launcher. */
 void
-LeaseLauncherMain(Datum arg)
+LeaseLauncherMain(Datum arg pg_attribute_unused())
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -271,7 +271,7 @@ SetReaperDefaults(void)
 		{"default_transaction_isolation", "read committed"},
 	};
 
-	for (int i = 0; i < lengthof(settings); i++)
+	for (size_t i = 0; i < lengthof(settings); i++)
 		if (GetConfigOption(settings[i][0], true, false) != NULL)
 			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }

@@ -1,0 +1,353 @@
+# LeaseTest.pm - what the TAP tests share
+#
+#	use FindBin;
+#	use lib $FindBin::RealBin;
+#	use LeaseTest;
+#
+#	my $node = lease_node('primary', allows_streaming => 1);
+#	my $token = acquire($node, 'job', request_id => 'r-1');
+#	ok(is_held($node, 'job', $token));
+#	release($node, 'job', $token);
+#	advance_clock($node, '1 hour');
+#	is(sqlstate($node, "SELECT lease.renew('job', $token)"), 'LE001');
+#
+# A lease is acquired for an hour unless the test says otherwise: then it ends
+# when the test lets it, not because the machine was slow.  All functions work
+# in database "postgres"; another one is db => 'other'.
+
+package LeaseTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(lease_node create_lease acquire release is_held names_held
+  advance_clock use_up_tokens sqlstate full_size wait_for start_psql finish_psql ledger_is_sound
+  freeze thaw crash wait_for_launcher);
+
+# A started server with the library preloaded and the extension in database
+# "postgres".  %params: conf => lines for postgresql.conf; the others are
+# Cluster's init's.
+sub lease_node
+{
+	my ($name, %params) = @_;
+	my $conf = delete $params{conf};
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%params);
+	$node->append_conf('postgresql.conf', $conf) if defined $conf;
+	$node->start;
+	create_lease($node, 'postgres');
+	return $node;
+}
+
+# The extension in a database, which is made if there is none, and with it the
+# function behind advance_clock.
+sub create_lease
+{
+	my ($node, $db) = @_;
+	my $found = $node->safe_psql('postgres', "SELECT 1 FROM pg_database WHERE datname = '$db'");
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db") unless $found;
+	$node->safe_psql(
+		$db, q{
+		CREATE EXTENSION lease;
+		CREATE OR REPLACE FUNCTION advance_lease_clock(interval) RETURNS void
+			LANGUAGE C AS '$libdir/lease', 'lease_advance_clock';});
+	return;
+}
+
+sub literal
+{
+	my ($text) = @_;
+	return "'" . ($text =~ s/'/''/gr) . "'";
+}
+
+# Take a lease, with any arguments of lease.try_acquire; undef if it is taken.
+sub acquire
+{
+	my ($node, $name, %args) = @_;
+	my $db = delete $args{db} // 'postgres';
+	my %all = (ttl => '1 hour', %args);
+	my $args = join ', ', map { "$_ => " . literal($all{$_}) } sort keys %all;
+	my $token = $node->safe_psql($db, 'SELECT lease.try_acquire(' . literal($name) . ", $args)");
+
+	return $token eq '' ? undef : $token;
+}
+
+sub ask
+{
+	my ($function, $node, $name, $token, %args) = @_;
+	return $node->safe_psql($args{db} // 'postgres',
+		"SELECT lease.$function(" . literal($name) . ", $token)") eq 't';
+}
+
+# lease.release and lease.is_held as Perl booleans.
+sub release { return ask('release', @_) }
+sub is_held { return ask('is_held', @_) }
+
+# The names that lease.leases shows as held, sorted, in one string.
+sub names_held
+{
+	my ($node, %args) = @_;
+	return $node->safe_psql($args{db} // 'postgres',
+		q{SELECT string_agg(name, ' ' ORDER BY name COLLATE "C")
+		  FROM lease.leases WHERE closed_until IS NULL});
+}
+
+# Let the server's lease clock jump forward; the wall clock stays.
+sub advance_clock
+{
+	my ($node, $interval, %args) = @_;
+	$node->safe_psql($args{db} // 'postgres', "SELECT advance_lease_clock('$interval')");
+	return;
+}
+
+# Hand out more tokens than a ceiling reserves at a time.
+sub use_up_tokens
+{
+	my ($node, %args) = @_;
+	$node->safe_psql($args{db} // 'postgres', <<~'SQL');
+		SET synchronous_commit = off;
+		DO $$
+		BEGIN
+			FOR i IN 1 .. 110000 LOOP
+				PERFORM lease.release('many', lease.try_acquire('many'));
+			END LOOP;
+		END
+		$$
+		SQL
+	return;
+}
+
+# The SQLSTATE that a statement fails with; an empty string if it does not.
+sub sqlstate
+{
+	my ($node, $sql, %args) = @_;
+	my ($rc, $stdout, $stderr) = $node->psql($args{db} // 'postgres', $sql,
+		extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+
+	return '' if $rc == 0;
+	return $stderr =~ /(?:ERROR|FATAL):\s+(\w{5})/ ? $1 : $stderr;
+}
+
+# The size of a test: small in "make test", the full one in "make test-full".
+sub full_size
+{
+	my ($small, $full) = @_;
+	return $ENV{LEASE_TEST_FULL} ? $full : $small;
+}
+
+# Wait until a condition holds, for as long as Cluster would; a test of its own
+# only if it does not come true.
+sub wait_for
+{
+	my ($what, $condition) = @_;
+
+	for (my $tries = 20 * $PostgreSQL::Test::Utils::timeout_default; $tries > 0; $tries--)
+	{
+		return 1 if $condition->();
+		usleep(50_000);
+	}
+	fail("$what: timed out");
+	return 0;
+}
+
+# Start a psql that runs a script while the test goes on; it leaves at the first
+# error.  Files take its output, so that it never waits for us to read.
+sub start_psql
+{
+	my ($node, $script, %args) = @_;
+	my $files = PostgreSQL::Test::Utils::tempdir();
+	my @command = (
+		'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-f', "$files/script",
+		'-d', $node->connstr($args{db} // 'postgres'));
+
+	append_to_file("$files/script", $script);
+	my $run = IPC::Run::start(\@command, '<', \undef, '>', "$files/out", '2>', "$files/err",
+		IPC::Run::timeout(4 * $PostgreSQL::Test::Utils::timeout_default));
+	return { run => $run, files => $files };
+}
+
+# Wait until it is over; returns its output and what it complained of.
+sub finish_psql
+{
+	my ($psql) = @_;
+
+	$psql->{run}->finish;
+	chomp(my ($out, $err) = map { slurp_file("$psql->{files}/$_") } qw(out err));
+	return ($out, $err);
+}
+
+# The server's own tools find nothing wrong with the ledger: two tests.  The
+# tools are extensions, so on a standby they must have been made before it.
+sub ledger_is_sound
+{
+	my ($node, $where, %args) = @_;
+	my $db = $args{db} // 'postgres';
+
+  SKIP:
+	{
+		skip 'this server does not come with amcheck and pg_visibility', 2
+		  unless $node->safe_psql($db,
+			q{SELECT count(*) = 2 FROM pg_available_extensions
+			  WHERE name IN ('amcheck', 'pg_visibility')}) eq 't';
+		$node->safe_psql($db,
+			'CREATE EXTENSION IF NOT EXISTS amcheck; CREATE EXTENSION IF NOT EXISTS pg_visibility')
+		  if $node->safe_psql($db, 'SELECT pg_is_in_recovery()') eq 'f';
+		is($node->safe_psql($db, q{SELECT * FROM verify_heapam('lease.ledger')}),
+			'', "$where: verify_heapam is silent on the ledger");
+		is($node->safe_psql(
+				$db, q{SELECT t_ctid FROM pg_check_visible('lease.ledger')
+					   UNION ALL SELECT t_ctid FROM pg_check_frozen('lease.ledger')}),
+			'', "$where: pg_check_visible and pg_check_frozen are silent on it");
+	}
+	return;
+}
+
+# The process ID of a server's process of a type that pg_stat_activity knows, if it
+# waits for something to do (it holds no lock then); else an empty string.
+sub idle_process
+{
+	my ($node, $type) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'
+		 AND wait_event_type IN ('Activity', 'Extension')");
+}
+
+sub wait_for_process
+{
+	my ($node, $type) = @_;
+	my $pid;
+
+	wait_for("an idle $type", sub { $pid = idle_process($node, $type) });
+	return $pid;
+}
+
+# Stop a process of a server with SIGSTOP while it is idle; returns its ID.  One
+# that was woken just before the signal must go to sleep again.
+sub freeze
+{
+	my ($node, $type) = @_;
+	my $pid;
+
+	wait_for(
+		"freezing an idle $type",
+		sub {
+			$pid = wait_for_process($node, $type);
+			kill 'STOP', $pid;
+			return 1 if idle_process($node, $type) eq $pid;
+			thaw($pid);
+			return 0;
+		});
+	return $pid;
+}
+
+sub thaw
+{
+	my ($pid) = @_;
+	return kill 'CONT', $pid;
+}
+
+# Kill a process of the server, which restarts itself: it must have been told
+# to, by restart_after_crash.
+sub crash
+{
+	my ($node, $pid) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+
+	# The session is gone once the server has noticed.
+	kill 'KILL', $pid or die "could not kill process $pid";
+	$session->{run}->finish;
+	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
+	return;
+}
+
+# Wait until the launcher is at work, which says that the server's start is over;
+# returns its process ID.
+sub wait_for_launcher
+{
+	my ($node) = @_;
+	return wait_for_process($node, 'lease launcher');
+}
+
+# A program that keeps every token it saw.
+#
+#	my $tokens = LeaseTest::Tokens->new;
+#	$tokens->saw(acquire($node, 'a'));
+#	$tokens->saw_concurrently(\@by_one, \@by_another);
+#	$tokens->only_grew('after the crash');
+#
+# "Saw" says that the tokens were granted after all that were seen before;
+# concurrent lists are each in their own order.
+package LeaseTest::Tokens;
+
+use List::Util qw(max);
+use Test::More;
+
+# A copy of a database goes on from the tokens of the original: beyond => it.
+sub new
+{
+	my ($class, %args) = @_;
+	my $self = {
+		highest => $args{beyond} ? $args{beyond}{highest} : 0,
+		fresh => 0,
+		wrong => []
+	};
+	return bless $self, $class;
+}
+
+sub saw
+{
+	my ($self, @tokens) = @_;
+	return $self->saw_concurrently(\@tokens);
+}
+
+sub saw_concurrently
+{
+	my ($self, @lists) = @_;
+	my $before = $self->{highest};
+	my %seen;
+
+	foreach my $list (@lists)
+	{
+		my $last = $before;
+
+		foreach my $token (@$list)
+		{
+			push @{ $self->{wrong} }, "no token after $last" unless $token;
+			next unless $token;
+			push @{ $self->{wrong} }, "$token after $last" if $token <= $last;
+			push @{ $self->{wrong} }, "$token twice" if $seen{$token}++;
+			$last = $token;
+		}
+		$self->{highest} = max($self->{highest}, grep { $_ } @$list);
+		$self->{fresh} += @$list;
+	}
+	return;
+}
+
+# The largest so far.
+sub newest { return $_[0]{highest} }
+
+# One test: there were tokens since the last such test, and each was larger
+# than every one before it.
+sub only_grew
+{
+	my ($self, $when) = @_;
+	my ($fresh, $wrong) = @$self{qw(fresh wrong)};
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	@$self{qw(fresh wrong)} = (0, []);
+	ok($fresh > 0 && !@$wrong, "$when: tokens only grew")
+	  or diag("$fresh tokens; wrong: " . join('; ', @$wrong[0 .. ($#$wrong < 9 ? $#$wrong : 9)]));
+	return;
+}
+
+1;

@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# packages.sh - install what a Debian machine lacks
+#
+# Asks first what is missing and calls apt-get, with sudo for an ordinary user,
+# only if something is.  A server that is already there is never upgraded, as
+# that would restart the clusters that run on it; one that is installed here
+# gets no cluster.
+
+cluster_policy=/etc/postgresql-common/createcluster.d/lease-test.conf
+
+# The newest of Debian's servers that is here, otherwise Debian 12's.
+default_major()
+{
+	local major
+	major=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | cut -d/ -f5 | sort -n | tail -n 1)
+	echo "${major:-15}"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+have_module() { perl "-M$1" -e 1 2>/dev/null; }
+
+# The packages that are missing for tests or for the demo.
+missing_packages()
+{
+	local pgdir=/usr/lib/postgresql/$major
+
+	have gcc || echo gcc
+	have make || echo make
+	[ -e /usr/include/stdio.h ] || echo libc6-dev
+	have_module TAP::Harness || echo perl
+	if [ -n "$debian_server" ]; then
+		[ -x "$pgdir/bin/postgres" ] || echo "postgresql-$major"
+		[ -x "$pgdir/lib/pgxs/src/test/regress/pg_regress" ] || echo "postgresql-server-dev-$major"
+	fi
+	if [ "$1" = demo ]; then
+		have_module DBD::Pg || echo libdbd-pg-perl
+	else
+		have_module IPC::Run || echo libipc-run-perl
+		have faketime || echo faketime
+		[ -z "$debian_server" ] ||
+			[ -e "/usr/share/postgresql/$major/extension/pgtap.control" ] ||
+			echo "postgresql-$major-pgtap"
+	fi
+}
+
+as_root()
+{
+	if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Hold what is installed of the server at its version, and take the rest of
+# its packages in the same one if the archive still has it.
+pin_versions()
+{
+	local version package
+	version=$(dpkg-query -W -f='${Version}' "postgresql-$major" 2>/dev/null)
+
+	if [ -n "$version" ]; then
+		echo "postgresql-$major=$version"
+		echo "postgresql-client-$major=$(dpkg-query -W -f='${Version}' "postgresql-client-$major")"
+	fi
+	for package in "$@"; do
+		if [ "$package" = "postgresql-server-dev-$major" ] && [ -n "$version" ] &&
+			apt-cache madison "$package" | grep -F "| $version |" >/dev/null; then
+			package=$package=$version
+		fi
+		echo "$package"
+	done
+}
+
+restore_cluster_policy()
+{
+	as_root rm -f "$cluster_policy"
+	as_root rmdir --ignore-fail-on-non-empty "${cluster_policy%/*}"
+}
+
+apt_install()
+{
+	local wanted output
+
+	say "installing $*"
+	as_root apt-get -qq update || die "could not update the package lists"
+	mapfile -t wanted < <(pin_versions "$@")
+	trap restore_cluster_policy EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	as_root mkdir -p "${cluster_policy%/*}"
+	echo 'create_main_cluster = false' | as_root tee "$cluster_policy" >/dev/null
+	output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
+		-o DPkg::Lock::Timeout=300 install "${wanted[@]}" 2>&1) ||
+		die "$output" "could not install $*"
+}
+
+# ensure_packages test|demo: afterwards PG_CONFIG names a server to use.
+ensure_packages()
+{
+	local major missing debian_server=
+
+	major=$(default_major)
+	if [ -z "${PG_CONFIG:-}" ]; then
+		debian_server=yes
+		export PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
+	fi
+	mapfile -t missing < <(missing_packages "$1")
+	if [ ${#missing[@]} -gt 0 ]; then
+		have apt-get || die "missing: ${missing[*]}"
+		(apt_install "${missing[@]}") || exit
+	fi
+	PG_CONFIG=$(command -v "$PG_CONFIG") || die "there is no such pg_config"
+}
