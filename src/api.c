@@ -16,6 +16,7 @@
 #include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
@@ -70,6 +71,13 @@ TextSpan(Datum datum)
 	return span;
 }
 
+/* How much of a text that is too long to quote: whole characters. */
+static int
+ClippedLength(const Span *text, int most)
+{
+	return pg_mbcliplen(text->data, text->length, most);
+}
+
 static Span
 CheckName(Datum datum)
 {
@@ -79,7 +87,7 @@ CheckName(Datum datum)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("lease name \"%.*s\" has %u bytes; it must have 1 to %d",
-						(int) Min(name.length, LEASE_NAME_MAX), name.data,
+						ClippedLength(&name, LEASE_NAME_MAX), name.data,
 						name.length, LEASE_NAME_MAX)));
 	return name;
 }
@@ -122,7 +130,8 @@ LabelArg(FunctionCallInfo fcinfo, int argno, const char *what)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s \"%.*s\" has %u bytes; it must have at most %d",
-						what, (int) label.length, label.data, label.length, LEASE_LABEL_MAX)));
+						what, ClippedLength(&label, LEASE_LABEL_MAX), label.data,
+						label.length, LEASE_LABEL_MAX)));
 	return label;
 }
 

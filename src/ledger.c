@@ -563,10 +563,7 @@ GetKind(HeapTuple tuple, TupleDesc desc)
 		if (strlen(kind_names[i]) == kind.length &&
 			memcmp(kind_names[i], kind.data, kind.length) == 0)
 			return (LedgerKind) i;
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("lease.ledger has a row of unknown kind \"%.*s\"",
-					(int) kind.length, kind.data)));
+	return LEDGER_UNKNOWN;
 }
 
 /* Read a row; its strings live as long as the tuple. */
@@ -631,6 +628,12 @@ ScanLedger(Relation ledger, LedgerVisitor visit, void *arg)
 		MemoryContextSwitchTo(per_row);
 		ReadRow(ledger, tuple, &row);
 		MemoryContextSwitchTo(caller);
+		if (row.kind == LEDGER_UNKNOWN)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("lease.ledger has a row of unknown kind at (%u,%u)",
+							ItemPointerGetBlockNumber(&tuple->t_self),
+							ItemPointerGetOffsetNumber(&tuple->t_self))));
 		visit(&row, &tuple->t_self, arg);
 		MemoryContextReset(per_row);
 	}

@@ -16,7 +16,8 @@ typedef enum LedgerKind
 {
 	LEDGER_GRANT,
 	LEDGER_CLOSURE,
-	LEDGER_CEILING
+	LEDGER_CEILING,
+	LEDGER_UNKNOWN				/* of no kind that this library writes */
 } LedgerKind;
 
 /* A row, to append or as read; a Span of length 0 is NULL in the table. */

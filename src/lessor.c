@@ -25,6 +25,22 @@
 /* How many dead grants an acquirer ends to make room, at the most. */
 #define MAKE_ROOM_BATCH		64
 
+/* Our database for one that writes, and a name in it. */
+static void
+OpenForWrite(const Span *name, LeaseDatabase *open, LeaseName *lease)
+{
+	OpenDatabaseForWrite(open);
+	ResolveName(lease, open->db->oid, name->data, name->length);
+}
+
+/* Our database for one that looks, and a name in it. */
+static void
+OpenForRead(const Span *name, LeaseDatabase *open, LeaseName *lease)
+{
+	OpenDatabaseForRead(open);
+	ResolveName(lease, open->db->oid, name->data, name->length);
+}
+
 /* The name's live grant with a token, or NULL.  Under the partition's lock. */
 static Grant *
 FindLiveGrant(const LeaseName *lease, Token token)
@@ -129,19 +145,26 @@ JudgeName(const LeaseName *lease, const LeaseRequest *request, Grant **about)
 	return worst;
 }
 
-/* Fill in a grant that was just reserved for a request. */
+/* What every grant that was just reserved begins with. */
 static void
-FillGrant(Grant *grant, const LeaseRequest *request)
+StampGrant(Grant *grant, int64 ttl)
 {
-	grant->ttl = request->ttl;
-	grant->ledger_ttl = request->ttl;
-	grant->lock_delay = request->lock_delay;
-	grant->min_hold = request->min_hold;
-	grant->owner = GetUserId();
+	grant->ttl = ttl;
+	grant->ledger_ttl = ttl;
 	grant->pid = MyProcPid;
 	grant->acquired_at = GetCurrentTimestamp();
 	grant->renewed_at = 0;
 	grant->renewals = 0;
+}
+
+/* Fill in a grant that was just reserved for a request. */
+static void
+FillGrant(Grant *grant, const LeaseRequest *request)
+{
+	StampGrant(grant, request->ttl);
+	grant->lock_delay = request->lock_delay;
+	grant->min_hold = request->min_hold;
+	grant->owner = GetUserId();
 	grant->has_metadata = request->metadata.length > 0;
 }
 
@@ -289,8 +312,7 @@ TryAcquireLease(const LeaseRequest *request)
 	LeaseName	lease;
 	Token		token;
 
-	OpenDatabaseForWrite(&open);
-	ResolveName(&lease, open.db->oid, request->name.data, request->name.length);
+	OpenForWrite(&request->name, &open, &lease);
 	HOLD_INTERRUPTS();
 	token = TryUntilSettled(&open, &lease, request);
 	RESUME_INTERRUPTS();
@@ -391,8 +413,7 @@ RenewLease(const Span *name, Token token, int64 ttl)
 	Grant	   *grant;
 	bool		needs_row = false;
 
-	OpenDatabaseForRead(&open);
-	ResolveName(&lease, open.db->oid, name->data, name->length);
+	OpenForRead(name, &open, &lease);
 	grant = LockLiveGrant(&lease, token, &cleared);
 	if (grant != NULL)
 	{
@@ -427,8 +448,7 @@ ReleaseLease(const Span *name, Token token)
 	Oid			cleared = GetUserId();
 	Grant	   *grant;
 
-	OpenDatabaseForWrite(&open);
-	ResolveName(&lease, open.db->oid, name->data, name->length);
+	OpenForWrite(name, &open, &lease);
 	HOLD_INTERRUPTS();
 	grant = LockLiveGrant(&lease, token, &cleared);
 	if (grant != NULL)
@@ -465,16 +485,11 @@ FindSuccessor(const LeaseName *lease, Token token)
 static void
 FillSuccessor(Grant *grant, const Grant *former)
 {
+	StampGrant(grant, former->ttl);
 	grant->replaces = former->token;
-	grant->ttl = former->ttl;
-	grant->ledger_ttl = former->ttl;
 	grant->lock_delay = former->lock_delay;
 	grant->min_hold = former->min_hold;
 	grant->owner = former->owner;
-	grant->pid = MyProcPid;
-	grant->acquired_at = GetCurrentTimestamp();
-	grant->renewed_at = 0;
-	grant->renewals = 0;
 	grant->has_metadata = former->has_metadata;
 }
 
@@ -570,8 +585,7 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 	Token		new_token;
 	Grant	   *grant;
 
-	OpenDatabaseForWrite(&open);
-	ResolveName(&lease, open.db->oid, name->data, name->length);
+	OpenForWrite(name, &open, &lease);
 	HOLD_INTERRUPTS();
 	grant = ReserveTransfer(&open, &lease, token, to_holder, &info, &metadata, &new_token);
 	if (grant != NULL)
@@ -638,6 +652,16 @@ ClaimByForce(const LeaseName *lease, Token token, bool reopen, GrantInfo *info, 
 	return claimed;
 }
 
+/* Record that a closed name was opened. */
+static void
+ReportReopened(const GrantInfo *info, const char *reason)
+{
+	ereport(LOG,
+			(errmsg("lease name \"%s\", closed after token " INT64_FORMAT " of holder \"%s\", was opened by force: %s",
+					info->name, info->grant.token, info->holder, reason),
+			 errhidestmt(true)));
+}
+
 /* Record a forced release, and tell its caller what the holder may believe. */
 static void
 ReportForced(const GrantInfo *info, const char *reason)
@@ -671,8 +695,7 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 	bool		was_live;
 	int			count = 0;
 
-	OpenDatabaseForWrite(&open);
-	ResolveName(&lease, open.db->oid, name->data, name->length);
+	OpenForWrite(name, &open, &lease);
 	HOLD_INTERRUPTS();
 	while ((grant = ClaimByForce(&lease, token, reopen, &info, &was_live)) != NULL)
 	{
@@ -689,6 +712,8 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 			ReportForced(&info, reason);
 			count++;
 		}
+		else
+			ReportReopened(&info, reason);
 	}
 	RESUME_INTERRUPTS();
 	CloseDatabase(&open);
@@ -703,8 +728,7 @@ IsLeaseHeld(const Span *name, Token token)
 	LeaseName	lease;
 	bool		held;
 
-	OpenDatabaseForRead(&open);
-	ResolveName(&lease, open.db->oid, name->data, name->length);
+	OpenForRead(name, &open, &lease);
 	LockName(&lease, LW_SHARED);
 	held = FindLiveGrant(&lease, token) != NULL;
 	UnlockName(&lease);
@@ -719,8 +743,7 @@ RequireLeaseOwner(const Span *name, Token token)
 	LeaseName	lease;
 	Oid			cleared = GetUserId();
 
-	OpenDatabaseForRead(&open);
-	ResolveName(&lease, open.db->oid, name->data, name->length);
+	OpenForRead(name, &open, &lease);
 	LockLiveGrant(&lease, token, &cleared);
 	UnlockName(&lease);
 }
@@ -729,8 +752,7 @@ RequireLeaseOwner(const Span *name, Token token)
 typedef struct Traces
 {
 	Grant		self;			/* the grant itself; FREE if gone */
-	Token		successor;		/* what it was transferred to, or 0 */
-	Token		present;		/* who holds the name now, or 0 */
+	Grant		present;		/* who holds the name now; FREE if nobody */
 } Traces;
 
 static void
@@ -748,44 +770,49 @@ FindTraces(const LeaseName *lease, Token token, Traces *traces)
 		{
 			Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
 
-			if (grant->state == GRANT_RESERVED)
-				continue;
-			if (grant->token == token)
+			if (grant->state != GRANT_RESERVED && grant->token == token)
 				traces->self = *grant;
 			else if (IsLive(grant, MonotonicNow()))
-			{
-				traces->present = grant->token;
-				if (grant->replaces == token)
-					traces->successor = grant->token;
-			}
+				traces->present = *grant;
 		}
 	}
 	UnlockName(lease);
 }
 
-/* What became of a lost lease, as a sentence; NULL if nothing is known. */
+static bool
+MayExplain(const Grant *grant)
+{
+	return grant->state != GRANT_FREE && has_privs_of_role(GetUserId(), grant->owner);
+}
+
+/*
+ * What became of a lost lease, as a sentence; NULL if nothing is known, or
+ * nothing that concerns the current role.
+ */
 char *
 ExplainLoss(const Span *name, Token token)
 {
 	LeaseDatabase open;
 	LeaseName	lease;
 	Traces		traces;
+	const Grant *self = &traces.self;
+	const Grant *present = &traces.present;
 	MonoTime	now = MonotonicNow();
 
-	OpenDatabaseForRead(&open);
-	ResolveName(&lease, open.db->oid, name->data, name->length);
+	OpenForRead(name, &open, &lease);
 	FindTraces(&lease, token, &traces);
 
-	if (traces.successor != INVALID_TOKEN)
-		return psprintf("It was transferred; its token is now " INT64_FORMAT ".", traces.successor);
-	if (traces.present != INVALID_TOKEN)
-		return psprintf("The name is now held with token " INT64_FORMAT ".", traces.present);
-	if (traces.self.state == GRANT_HELD)
+	if (MayExplain(present))
+		return psprintf(present->replaces == token ?
+						"It was transferred; its token is now " INT64_FORMAT "." :
+						"The name is now held with token " INT64_FORMAT ".",
+						present->token);
+	if (MayExplain(self) && self->state == GRANT_HELD)
 		return psprintf("Its TTL ran out %.3f seconds ago.",
-						(now - traces.self.deadline) / (double) USECS_PER_SEC);
-	if (traces.self.state != GRANT_FREE && traces.self.deadline > now)
+						(now - self->deadline) / (double) USECS_PER_SEC);
+	if (MayExplain(self) && self->deadline > now)
 		return psprintf("It ended, and the name stays closed for %.3f seconds.",
-						(traces.self.deadline - now) / (double) USECS_PER_SEC);
+						(self->deadline - now) / (double) USECS_PER_SEC);
 	if (token >= (Token) pg_atomic_read_u64(&open.db->next))
 		return pstrdup("No such token was ever granted in this database.");
 	return NULL;

@@ -1,0 +1,29 @@
+--
+-- A read-only transaction may look, and do nothing else.
+--
+\set ECHO none
+\getenv srcdir PG_ABS_SRCDIR
+\set tools :srcdir '/sql/include/tools.psql'
+\ir :tools
+SELECT lease.try_acquire('held', ttl => '1 h') AS t \gset
+BEGIN READ ONLY;
+SELECT f, pg_temp.attempt(format('SELECT lease.%s', format(f, :t)))
+FROM unnest(ARRAY[
+	$$try_acquire('new')$$, $$try_acquire('held')$$,
+	$$renew('held', %s)$$, $$try_renew('held', %s)$$, $$renew_all('{held}', '{%s}')$$,
+	$$release('held', %s)$$, $$release_all('{held}', '{%s}')$$, $$transfer('held', %s, 'next')$$,
+	$$force_release('held', 'reason')$$, $$new_epoch('reason')$$, $$allow('pg_monitor')$$]) f;
+
+-- It comes before what is wrong with the arguments.
+SELECT pg_temp.attempt($$SELECT lease.release(NULL, 0)$$);
+
+SELECT lease.is_held('held', :t);
+SELECT name FROM lease.leases;
+SELECT version FROM lease.status;
+COMMIT;
+
+-- As a session's default.
+SET default_transaction_read_only = on;
+SELECT pg_temp.attempt($$SELECT lease.try_acquire('new')$$);
+SET default_transaction_read_only = off;
+SELECT lease.release('held', :t);
