@@ -1,0 +1,234 @@
+-- What CREATE EXTENSION lease makes: objects, signatures, owners, comments,
+-- and that nothing of it is PUBLIC's.
+
+BEGIN;
+SELECT * FROM no_plan();
+
+-- All objects of the extension: what, with class and OID for their comments.
+CREATE TEMPORARY VIEW member AS
+	SELECT d.classid, d.objid, pg_describe_object(d.classid, d.objid, 0) AS what
+	FROM pg_depend d
+	WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	  AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'lease');
+
+-- Its functions and relations alone: their row types need no looking after.
+CREATE TEMPORARY VIEW function AS
+	SELECT p.* FROM pg_proc p JOIN pg_temp.member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid;
+CREATE TEMPORARY VIEW relation AS
+	SELECT c.* FROM pg_class c JOIN pg_temp.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid;
+
+--
+-- The extension
+--
+SELECT bag_eq(
+	$$SELECT extnamespace::regnamespace::text, extrelocatable, extconfig::regclass[]::text, extcondition::text
+	  FROM pg_extension WHERE extname = 'lease'$$,
+	$$VALUES ('lease', false, '{lease.ledger}', '{"WHERE kind = ''ceiling''"}')$$,
+	'the extension lives in schema lease, and its dump carries the ceilings alone');
+
+SELECT is_empty(
+	$$SELECT what FROM pg_temp.member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass)$$,
+	'it has functions and relations, and nothing else');
+
+SELECT is_empty(
+	$$SELECT oid::regprocedure::text FROM pg_temp.function WHERE pronamespace <> 'lease'::regnamespace
+	  UNION ALL SELECT oid::regclass::text FROM pg_temp.relation WHERE relnamespace <> 'lease'::regnamespace$$,
+	'all of them are in schema lease');
+
+SELECT is_empty(
+	$$SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'lease'::regnamespace
+	  EXCEPT SELECT oid::regprocedure::text FROM pg_temp.function$$,
+	'no other function is there');
+
+SELECT is_empty(
+	$$SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'lease'::regnamespace AND relkind <> 'c'
+	  EXCEPT SELECT oid::regclass::text FROM pg_temp.relation$$,
+	'no other relation is there');
+
+--
+-- Owners and privileges
+--
+SELECT is_empty(
+	$$SELECT oid::regprocedure::text FROM pg_temp.function
+	  WHERE proowner <> (SELECT extowner FROM pg_extension WHERE extname = 'lease')
+	  UNION ALL SELECT oid::regclass::text FROM pg_temp.relation
+	  WHERE relowner <> (SELECT extowner FROM pg_extension WHERE extname = 'lease')
+	  UNION ALL SELECT nspname FROM pg_namespace
+	  WHERE nspname = 'lease' AND nspowner <> (SELECT extowner FROM pg_extension WHERE extname = 'lease')$$,
+	'all of it is owned by who created the extension');
+
+SELECT is_empty(
+	$$SELECT 'schema ' || nspname FROM pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
+	  WHERE nspname = 'lease' AND grantee <> nspowner
+	  UNION ALL SELECT oid::regprocedure::text FROM pg_temp.function, aclexplode(coalesce(proacl, acldefault('f', proowner)))
+	  WHERE grantee <> proowner
+	  UNION ALL SELECT oid::regclass::text FROM pg_temp.relation, aclexplode(coalesce(relacl, acldefault('r', relowner)))
+	  WHERE grantee <> relowner
+	  UNION ALL SELECT attrelid::regclass || '.' || attname FROM pg_attribute
+	  WHERE attrelid IN (SELECT oid FROM pg_temp.relation) AND attacl IS NOT NULL$$,
+	'nobody but the owner has any privilege, PUBLIC neither');
+
+SELECT is_empty(
+	$$SELECT oid::regprocedure::text FROM pg_temp.function WHERE prosecdef$$,
+	'no function runs with privileges that its caller does not have');
+
+SELECT is_empty(
+	$$SELECT oid::regprocedure::text FROM pg_temp.function
+	  WHERE prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c')
+	    AND NOT coalesce(proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'$$,
+	'all that is not C fixes its search_path');
+
+--
+-- Functions
+--
+
+-- What users call: as they may rely on it.
+SELECT bag_eq(
+	$$SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_temp.function
+	  WHERE proname NOT IN ('protect_ledger', 'live_leases', 'server_status', 'user_objects')$$,
+	$$VALUES
+	('try_acquire', 'name text, ttl interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
+	('renew', 'name text, token bigint, ttl interval DEFAULT NULL::interval', 'interval'),
+	('try_renew', 'name text, token bigint, ttl interval DEFAULT NULL::interval', 'boolean'),
+	('renew_all', 'names text[], tokens bigint[], ttl interval DEFAULT NULL::interval', 'TABLE(name text, token bigint, renewed boolean)'),
+	('release', 'name text, token bigint', 'boolean'),
+	('release_all', 'names text[], tokens bigint[]', 'TABLE(name text, token bigint, released boolean)'),
+	('transfer', 'name text, token bigint, to_holder text', 'bigint'),
+	('force_release', 'name text, reason text, token bigint DEFAULT NULL::bigint, reopen boolean DEFAULT false', 'integer'),
+	('new_epoch', 'reason text', 'bigint'),
+	('is_held', 'name text, token bigint', 'boolean'),
+	('allow', 'role regrole', 'void'),
+	('disallow', 'role regrole', 'void')$$,
+	'the functions have the signatures that they are documented with');
+
+-- None may be moved, folded or left out by the planner; a NULL is an error
+-- that they raise themselves.  None runs in a parallel worker; those that only
+-- look leave the rest of their query free to.
+SELECT bag_eq(
+	$$SELECT proname::text, provolatile, proparallel, proisstrict FROM pg_temp.function
+	  WHERE prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')$$,
+	$$VALUES
+	('try_acquire', 'v'::"char", 'u'::"char", false), ('renew', 'v', 'u', false), ('try_renew', 'v', 'u', false),
+	('renew_all', 'v', 'u', false), ('release', 'v', 'u', false), ('release_all', 'v', 'u', false),
+	('transfer', 'v', 'u', false), ('force_release', 'v', 'u', false), ('new_epoch', 'v', 'u', false),
+	('is_held', 'v', 'r', false), ('live_leases', 'v', 'r', false), ('server_status', 'v', 'r', false),
+	('protect_ledger', 'v', 'u', false)$$,
+	'the functions are volatile, and parallel as far as they may be');
+
+SELECT bag_eq(
+	$$SELECT what FROM lease.user_objects()$$,
+	$$SELECT 'FUNCTION ' || f FROM unnest(ARRAY[
+		'lease.is_held(text,bigint)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
+		'lease.renew(text,bigint,interval)', 'lease.renew_all(text[],bigint[],interval)', 'lease.server_status()',
+		'lease.transfer(text,bigint,text)',
+		'lease.try_acquire(text,interval,text,text,text,text,text,interval,interval,jsonb)',
+		'lease.try_renew(text,bigint,interval)']) f
+	  UNION ALL VALUES ('TABLE lease.leases'), ('TABLE lease.status')$$,
+	'lease.allow grants what users need');
+
+--
+-- Views
+--
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.leases'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'name', 'text'), (2, 'mode', 'text'), (3, 'scope', 'text'), (4, 'token', 'bigint'), (5, 'holder', 'text'),
+	  (6, 'owner', 'name'), (7, 'pid', 'integer'), (8, 'acquired_at', 'timestamp with time zone'),
+	  (9, 'renewed_at', 'timestamp with time zone'), (10, 'expires_at', 'timestamp with time zone'),
+	  (11, 'remaining', 'interval'), (12, 'ttl', 'interval'), (13, 'renewals', 'bigint'), (14, 'durable', 'boolean'),
+	  (15, 'closed_until', 'timestamp with time zone'), (16, 'request_id', 'text'), (17, 'correlation_id', 'text'),
+	  (18, 'metadata', 'jsonb')$$,
+	'lease.leases has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.status'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'version', 'text'), (2, 'epoch', 'bigint'), (3, 'timeline', 'bigint'), (4, 'next_token', 'bigint'),
+	  (5, 'leases_used', 'bigint'), (6, 'leases_allowed', 'bigint'), (7, 'ledger_size', 'bigint'),
+	  (8, 'ledger_garbage', 'bigint'), (9, 'worker_state', 'text'), (10, 'last_reap', 'timestamp with time zone')$$,
+	'lease.status has its columns');
+
+SELECT is(count(*), 1::bigint, 'lease.status has one row') FROM lease.status;
+
+--
+-- The ledger
+--
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
+	  WHERE attrelid = 'lease.ledger'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'kind', 'text', true), (2, 'token', 'bigint', true), (3, 'name', 'text', false), (4, 'holder', 'text', false),
+	  (5, 'owner', 'oid', false), (6, 'ttl', 'interval', false), (7, 'granted_at', 'timestamp with time zone', false),
+	  (8, 'replaces', 'bigint', false), (9, 'lock_delay', 'interval', false), (10, 'min_hold', 'interval', false),
+	  (11, 'request_id', 'text', false), (12, 'correlation_id', 'text', false), (13, 'metadata', 'text', false),
+	  (14, 'system_identifier', 'bigint', false), (15, 'timeline', 'integer', false), (16, 'database', 'oid', false),
+	  (17, 'valid_from', 'bigint', false)$$,
+	'the ledger has the columns that the library knows by number');
+
+SELECT bag_eq(
+	$$SELECT relkind, relpersistence, relhasindex, relrowsecurity FROM pg_class WHERE oid = 'lease.ledger'::regclass$$,
+	$$VALUES ('r'::"char", 'p'::"char", false, false)$$,
+	'the ledger is a plain, permanent table without indexes');
+
+SELECT bag_eq(
+	$$SELECT unnest(reloptions) FROM pg_class WHERE oid = 'lease.ledger'::regclass$$,
+	$$VALUES ('autovacuum_vacuum_threshold=1000'), ('autovacuum_vacuum_scale_factor=0'),
+	  ('autovacuum_vacuum_insert_threshold=-1'), ('vacuum_truncate=false')$$,
+	'the ledger is vacuumed by what was ended, and never truncated');
+
+-- Also where a replica replays, or a superuser says that it does.
+SELECT bag_eq(
+	$$SELECT tgname::text, tgenabled, tgfoid::regproc::text, pg_get_triggerdef(oid) FROM pg_trigger
+	  WHERE tgrelid = 'lease.ledger'::regclass$$,
+	$$VALUES
+	('protect_rows', 'A'::"char", 'lease.protect_ledger',
+	 'CREATE TRIGGER protect_rows BEFORE INSERT OR DELETE OR UPDATE ON lease.ledger FOR EACH ROW EXECUTE FUNCTION lease.protect_ledger()'),
+	('protect_table', 'A', 'lease.protect_ledger',
+	 'CREATE TRIGGER protect_table BEFORE TRUNCATE ON lease.ledger FOR EACH STATEMENT EXECUTE FUNCTION lease.protect_ledger()')$$,
+	'the ledger is protected, always');
+
+--
+-- Comments: \dx+, \df+ and \d+ are a manual page
+--
+SELECT isnt(obj_description(oid, 'pg_extension'), NULL, 'the extension has a comment')
+FROM pg_extension WHERE extname = 'lease';
+
+SELECT is_empty(
+	$$SELECT what FROM pg_temp.member WHERE classid <> 'pg_type'::regclass
+	  AND coalesce(obj_description(objid, classid::regclass::name), '') = ''$$,
+	'every function, table and view has a comment');
+
+SELECT is_empty(
+	$$SELECT attrelid::regclass || '.' || attname FROM pg_attribute
+	  WHERE attrelid IN (SELECT oid FROM pg_temp.relation WHERE relkind IN ('r', 'v')) AND attnum > 0 AND NOT attisdropped
+	    AND coalesce(col_description(attrelid, attnum), '') = ''$$,
+	'every column has a comment');
+
+SELECT is_empty(
+	$$SELECT tgname FROM pg_trigger
+	  WHERE tgrelid IN (SELECT oid FROM pg_temp.relation) AND coalesce(obj_description(oid, 'pg_trigger'), '') = ''$$,
+	'every trigger has a comment');
+
+SELECT is_empty(
+	$$SELECT oid::regprocedure::text FROM pg_temp.function
+	  WHERE proname NOT IN ('protect_ledger', 'user_objects') AND obj_description(oid, 'pg_proc') !~ '\mErrors[:,] '$$,
+	'the comment of every function says which errors it raises');
+
+--
+-- Settings
+--
+SELECT bag_eq(
+	$$SELECT name, vartype, unit, context, min_val, max_val, boot_val FROM pg_settings WHERE name LIKE 'lease.%'$$,
+	$$VALUES
+	('lease.max_leases', 'integer', NULL, 'postmaster', '16', '16777216', '32768'),
+	('lease.default_ttl', 'integer', 'ms', 'user', '1', '2147483647', '30000'),
+	('lease.max_ttl', 'integer', 'ms', 'superuser', '1', '2147483647', '86400000'),
+	('lease.holder', 'string', NULL, 'user', NULL, NULL, ''),
+	('lease.correlation_id', 'string', NULL, 'user', NULL, NULL, '')$$,
+	'the settings have their units, bounds and defaults');
+
+SELECT is_empty(
+	$$SELECT name FROM pg_settings WHERE name LIKE 'lease.%' AND coalesce(short_desc, '') = ''$$,
+	'every setting has a description');
+
+SELECT * FROM finish();
+ROLLBACK;
