@@ -181,8 +181,8 @@ RefuseUnconfirmed(void)
 	CHECK_FOR_INTERRUPTS();
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("canceling lease grant due to user request"),
-			 errdetail("It was not confirmed by a synchronous standby, and has been taken back.")));
+			 errmsg("canceling statement due to user request"),
+			 errdetail("No synchronous standby confirmed the lease, and it was taken back.")));
 }
 
 /*
