@@ -219,7 +219,7 @@ foreach my $session (sort keys %retry)
 foreach my $name (sort keys %waiting)
 {
 	my ($signal, $complaint) = $name =~ /cancel/
-	  ? ('pg_cancel_backend', qr/ERROR:  57014: .*DETAIL:  It was not confirmed by/s)
+	  ? ('pg_cancel_backend', qr/ERROR:  57014: .*DETAIL:  No synchronous standby confirmed/s)
 	  : ('pg_terminate_backend', qr/terminating connection/);
 
 	activity($name, "$signal(pid)");
