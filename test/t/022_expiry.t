@@ -199,7 +199,8 @@ wait_for_no_reaper();
 # A query that is made to run in a parallel worker takes a slot.
 my @occupants = map {
 	start_psql($node, <<'SQL')
-SET force_parallel_mode = on;
+SELECT set_config(name, 'on', false) FROM pg_settings
+WHERE name IN ('force_parallel_mode', 'debug_parallel_query');    -- before 16, and since
 SET application_name = 'occupant';
 SELECT pg_sleep(3600);
 SQL

@@ -207,7 +207,7 @@ is(value($many, <<~'SQL'), 10_000, '10000 names are used once');
 	SELECT count(DISTINCT name) FROM used_names
 	SQL
 becomes_empty($many, 'names used once');
-is(capacity($many, 'names used once'), $capacity, 'names used once: as much room is left as before');
+is(capacity($many, 'names used once'), $capacity, 'names used once: there is room as before');
 
 # How much memory a million leases are, in a server that is not running.
 sub shared_memory

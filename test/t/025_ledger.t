@@ -146,7 +146,8 @@ sub check_vacuum
 	{
 		skip 'this server does not come with pgstattuple', 1 unless $has_pgstattuple;
 		is( $primary->safe_psql(
-				'postgres', q{SELECT tuple_count, dead_tuple_count FROM pgstattuple('lease.ledger')}),
+				'postgres', q{
+				SELECT tuple_count, dead_tuple_count FROM pgstattuple('lease.ledger')}),
 			'1|0',
 			"$when: VACUUM leaves the ceiling's row alone");
 	}
