@@ -80,16 +80,9 @@ sub grants_until
 
 sub kill_a_backend
 {
-	my $pid = $node->safe_psql('postgres',
-		q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1});
-	kill 'KILL', $pid or die "could not kill process $pid";
-	return;
-}
+	my $pid = a_loader($node);
 
-sub crash_server
-{
-	$node->stop('immediate');
-	$node->start;
+	kill 'KILL', $pid or die "could not kill process $pid";
 	return;
 }
 
@@ -121,8 +114,8 @@ my %kept;
 begin_epoch();
 foreach my $kind (
 	[ 'SIGKILL of a backend', \&kill_a_backend, 'SET synchronous_commit = on' ],
-	[ 'immediate stop, asynchronous', \&crash_server, 'SET synchronous_commit = off' ],
-	[ 'immediate stop', \&crash_server, 'SET synchronous_commit = on' ])
+	[ 'immediate stop, asynchronous', sub { stop_at_once($node) }, 'SET synchronous_commit = off' ],
+	[ 'immediate stop', sub { stop_at_once($node) }, 'SET synchronous_commit = on' ])
 {
 	my ($what, $break, $setting) = @$kind;
 
@@ -148,7 +141,7 @@ $tokens->saw($node->safe_psql('postgres', <<~'SQL'));
 	SELECT lease.new_epoch('beyond what is reserved') \gset
 	SELECT lease.try_acquire('unflushed');
 	SQL
-crash_server();
+stop_at_once($node);
 $tokens->saw(acquire($node, 'after the unflushed'));
 $tokens->only_grew('crash of a server that flushed nothing but its reservation');
 

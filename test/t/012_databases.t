@@ -19,7 +19,6 @@ my $node = lease_node('databases', conf => 'restart_after_crash = on');
 my $tokens = LeaseTest::Tokens->new;
 create_lease($node, 'source');
 
-sub leases_used { return $node->safe_psql('postgres', 'SELECT leases_used FROM lease.status') }
 
 sub grants_in_ledger
 {
@@ -63,7 +62,7 @@ ok(!is_held($node, 'name', $other), "one database's token means nothing in the o
 release($node, 'name', $token);
 ok(is_held($node, 'name', $other, db => 'source'), 'a release in one leaves the other');
 is(names_held($node), '', 'lease.leases shows those of its own database');
-is(leases_used(), 1, 'leases_used counts all databases');
+is(leases_used($node), 1, 'leases_used counts all databases');
 
 #
 # Clones.  The source's tokens are ahead of the clock, so that it is no help.
@@ -165,7 +164,7 @@ foreach my $db (qw(renamed by_log by_copy clone_of_clone unused))
 	is(sqlstate($node, "DROP DATABASE $db"), '', "DROP DATABASE $db");
 }
 is(names_held($node), 'here', 'leases of another database stay');
-is(leases_used(), 1, 'those of dropped databases leave nothing behind in memory');
+is(leases_used($node), 1, 'those of dropped databases leave nothing behind in memory');
 is(sqlstate($node, 'DROP DATABASE IF EXISTS renamed'), '', 'DROP DATABASE of none');
 
 # The table of databases has 256 entries, and they are freed.
@@ -176,7 +175,7 @@ for my $i (1 .. full_size(3, 300))
 	acquire($node, 'name', db => 'passing') or die "no lease in database $i";
 	$node->safe_psql('postgres', 'DROP DATABASE passing');
 }
-is(leases_used(), 1, 'databases come and go');
+is(leases_used($node), 1, 'databases come and go');
 
 $node->stop;
 done_testing();

@@ -18,7 +18,6 @@ my $node = lease_node('extension', conf => 'restart_after_crash = on');
 my $tokens = LeaseTest::Tokens->new;
 create_lease($node, 'app');
 
-sub leases_used { return $node->safe_psql('postgres', 'SELECT leases_used FROM lease.status') }
 
 #
 # Dropped and created again.  First, tokens are lifted a second ahead of the
@@ -144,9 +143,9 @@ foreach my $end ('ROLLBACK', 'CREATE EXTENSION lease; COMMIT', 'COMMIT')
 #
 # Memory.  That left a lease, and no extension.
 #
-is(leases_used(), 2, 'a lease of a dropped extension is in memory');
+is(leases_used($node), 2, 'a lease of a dropped extension is in memory');
 advance_clock($node, '30 s');
-ok(wait_for('memory', sub { leases_used() == 1 }), 'and leaves it when it expires');
+ok(wait_for('memory', sub { leases_used($node) == 1 }), 'and leaves it when it expires');
 ok(is_held($node, 'there', $there), 'one of another database stays');
 $node->stop;
 

@@ -18,7 +18,6 @@ use Test::More;
 my $node = lease_node('full', conf => 'lease.max_leases = 32');
 create_lease($node, 'other');
 
-sub leases_used { return $node->safe_psql('other', 'SELECT leases_used FROM lease.status') }
 
 # Acquire so many names; returns the SQLSTATE that this ended with.
 sub fill
@@ -44,12 +43,12 @@ END { thaw($launcher) if $launcher }
 #
 my $token = acquire($node, 'held', request_id => 'first');
 is(fill('short', 31), '', 'lease.max_leases leases can be held');
-is(leases_used(), 32, 'leases_used counts them');
+is(leases_used($node, db => 'other'), 32, 'leases_used counts them');
 is(fill('one too many', 1), '53400', 'one more is refused');
 is(fill('one too many', 1, db => 'other'), '53400', 'in another database, too');
 like(($node->psql('postgres', q{SELECT lease.try_acquire('too many')}))[2],
 	qr/HINT:.*lease\.max_leases/, 'with a hint at the setting');
-is(leases_used(), 32, 'a refusal leaves nothing behind');
+is(leases_used($node, db => 'other'), 32, 'a refusal leaves nothing behind');
 
 is(acquire($node, 'short/1'), undef, 'full: a name that is taken is taken, not refused');
 is(acquire($node, 'held', request_id => 'first'), $token, 'full: a retry gets its token');
@@ -63,7 +62,7 @@ $token = $node->safe_psql('postgres', <<~SQL);
 	SELECT max(token) FROM t
 	SQL
 ok(is_held($node, 'held', $token), 'full: a hundred transfers');
-is(leases_used(), 32, 'full: that leave nothing behind');
+is(leases_used($node, db => 'other'), 32, 'full: that leave nothing behind');
 release($node, 'held', $token);
 ok(acquire($node, 'instead'), 'full: a release makes room');
 
@@ -81,7 +80,7 @@ thaw($launcher);
 ok( wait_for('a reaper', sub { fill('other', 32, db => 'other') eq '' }),
 	'those of another database are ended by its reaper');
 $node->safe_psql('other', 'SELECT count(lease.release(name, token)) FROM lease.leases');
-is(leases_used(), 0, 'nothing is left');
+is(leases_used($node, db => 'other'), 0, 'nothing is left');
 
 #
 # Strings
@@ -89,14 +88,14 @@ is(leases_used(), 0, 'nothing is left');
 my $labels = join '', map { ", $_ => repeat('x', 127)" } qw(holder request_id correlation_id);
 my $long = 'n' x 250;
 is(fill($long, 32, labels => $labels), '53400', 'the longest strings do not fit as often');
-my $fitting = leases_used();
+my $fitting = leases_used($node, db => 'other');
 cmp_ok($fitting, '>', 10, 'but some do');
 is(fill($_ x 250, 32, labels => $labels), '53400', "refused again, $_") for 'a' .. 'e';
-is(leases_used(), $fitting, 'refusals leave nothing behind');
+is(leases_used($node, db => 'other'), $fitting, 'refusals leave nothing behind');
 release_all();
-is(leases_used(), 0, 'nothing is left');
+is(leases_used($node, db => 'other'), 0, 'nothing is left');
 is(fill($long, $fitting, labels => $labels), '', 'as many fit again');
-is(leases_used(), $fitting, 'all of them');
+is(leases_used($node, db => 'other'), $fitting, 'all of them');
 release_all();
 is(fill('short', 32), '', 'and as many short ones as before');
 release_all();

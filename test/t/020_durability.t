@@ -109,17 +109,10 @@ sub check_one_ttl
 	return;
 }
 
-sub stop_at_once
-{
-	$node->stop('immediate');
-	$node->start;
-	return;
-}
-
 sub kill_a_backend
 {
-	my $pid = $node->safe_psql('postgres',
-		q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1});
+	my $pid = a_loader($node);
+
 	kill 'KILL', $pid or die "could not kill process $pid";
 	return;
 }
@@ -127,7 +120,7 @@ sub kill_a_backend
 sub stop_after_checkpoint
 {
 	$node->safe_psql('postgres', 'CHECKPOINT');
-	stop_at_once();
+	stop_at_once($node);
 	return;
 }
 
@@ -139,7 +132,7 @@ sub check_first_rows
 
 	create_lease($node, $db);
 	$token = acquire($node, 'first', db => $db);
-	stop_at_once();
+	stop_at_once($node);
 	ok(is_held($node, 'first', $token, db => $db),
 		"full_page_writes $fpw: the first grant of a ledger stands after an immediate stop");
 	release($node, 'first', $token, db => $db);
@@ -155,7 +148,7 @@ foreach my $fpw (qw(on off))
 	check_first_rows($db, $fpw);
 	for my $round (1 .. full_size(1, 7))
 	{
-		foreach ([ 'immediate stop', \&stop_at_once ],
+		foreach ([ 'immediate stop', sub { stop_at_once($node) } ],
 			[ 'immediate stop after a checkpoint', \&stop_after_checkpoint ],
 			[ 'SIGKILL of a backend', \&kill_a_backend ])
 		{
@@ -196,7 +189,7 @@ ok(is_held($node, 'soft', $soft), 'synchronous_commit = off: the lease is grante
 is(is_durable('soft'), 'f', 'the view shows it as not durable while it is not flushed');
 thaw($walwriter);
 wait_for('the WAL writer', sub { is_durable('soft') eq 't' });
-stop_at_once();
+stop_at_once($node);
 ok(is_held($node, 'soft', $soft), 'once it shows as durable, it stands after an immediate stop');
 release($node, 'soft', $soft);
 
@@ -233,7 +226,7 @@ foreach my $mode (qw(immediate fast))
 # A renewal to a longer TTL is what a crash gives back.
 my $longer = acquire($node, 'longer');
 $node->safe_psql('postgres', "SELECT lease.renew('longer', $longer, '3 hours')");
-stop_at_once();
+stop_at_once($node);
 is_about(remaining_minutes('longer'), 180, 'a renewal to a longer TTL outlives a crash');
 $node->safe_psql('postgres', "SELECT lease.renew('longer', $longer, '1 min')");
 

@@ -35,13 +35,12 @@ sub query
 	return $node->safe_psql('postgres', $sql);
 }
 
-sub leases_used { return query('SELECT leases_used FROM lease.status') }
 
 # Housekeeping is done when this many leases, of all databases, are left.
 sub wait_for_reaping
 {
 	my ($left, $what) = @_;
-	return ok(wait_for($what, sub { leases_used() == $left }), $what);
+	return ok(wait_for($what, sub { leases_used($node) == $left }), $what);
 }
 
 sub count_processes
@@ -101,7 +100,7 @@ my $launcher = freeze($node, 'lease launcher');
 my $old = acquire($node, 'noticed', ttl => '10 min');
 acquire($node, 'closed', ttl => '10 min', lock_delay => '10 min');
 advance_clock($node, '10 min');
-is(leases_used(), '2', 'without the launcher nothing is tidied up');
+is(leases_used($node), '2', 'without the launcher nothing is tidied up');
 ok(!is_held($node, 'noticed', $old), 'and yet an expired lease is not held');
 is(names_held($node), '', 'nor shown');
 foreach my $call ("renew('noticed', $old)", "renew('noticed', $old, '1 hour')",
@@ -183,7 +182,7 @@ $before->query_safe('COMMIT');
 $before->quit;
 $after->query_safe('SELECT true');
 wait_for_locks('the reaper between two batches', 'lease reaper');
-is(leases_used(), '501', 'a reaper has done one batch');
+is(leases_used($node), '501', 'a reaper has done one batch');
 query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'lease reaper'});
 wait_for_no_reaper();
 $after->query_safe('COMMIT');
@@ -217,7 +216,7 @@ foreach my $name (qw(one two three))
 		sub { log_since($position) =~ /could not start a lease reaper/ });
 	wait_for_launcher($node);
 }
-is(leases_used(), '4', 'no slot: expired leases are not tidied up');
+is(leases_used($node), '4', 'no slot: expired leases are not tidied up');
 ok($new = acquire($node, 'one'), 'no slot: they change hands');
 release($node, 'one', $new);
 query(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
@@ -249,7 +248,7 @@ foreach ([ 'ALLOW_CONNECTIONS false', 'ALLOW_CONNECTIONS true' ],
 		"$shut: a reaper turns round at the door");
 	advance_clock($node, '5 s') for 1 .. 5;
 	wait_for_launcher($node);
-	is(leases_used(), '2', "$shut: it has touched nothing");
+	is(leases_used($node), '2', "$shut: it has touched nothing");
 	is(scalar(() = log_since($position) =~ /$came/g), 1, "$shut: it does not come again at once");
 	unlike(log_since($position), qr/(ERROR|FATAL):/, "$shut: nobody complains");
 	query("ALTER DATABASE shut $open");
@@ -287,7 +286,7 @@ query(q{
 	SELECT count(lease.try_acquire('mass/' || i, '10 min')) FROM generate_series(1, } . MASS . ') i');
 $node->restart;
 wait_for_launcher($node);
-is(leases_used(), MASS + 1, MASS . ' leases are restored');
+is(leases_used($node), MASS + 1, MASS . ' leases are restored');
 
 # Acquire, renew and release as fast as can be until all of them are gone, then
 # tell how often that was done while they went, and how long a call took at most.

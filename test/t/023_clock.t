@@ -105,7 +105,7 @@ sub becomes_empty
 {
 	my ($when) = @_;
 	return wait_for("$when: reaping",
-		sub { $node->safe_psql('postgres', 'SELECT leases_used FROM lease.status') == 0 });
+		sub { leases_used($node) == 0 });
 }
 
 # A lease whose TTL runs out while the clock stands elsewhere than when it

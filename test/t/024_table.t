@@ -44,12 +44,10 @@ sub value
 	return $node->safe_psql('postgres', $sql);
 }
 
-sub used { return value($_[0], 'SELECT leases_used FROM lease.status') }
-
 sub becomes_empty
 {
 	my ($node, $when) = @_;
-	ok(wait_for($when, sub { used($node) == 0 }), "$when: nothing is left in the table");
+	ok(wait_for($when, sub { leases_used($node) == 0 }), "$when: nothing is left in the table");
 	is(value($node, q{SELECT string_agg(kind, ' ') FROM lease.ledger}),
 		'ceiling', "$when: nor in the ledger");
 	return;
@@ -130,7 +128,7 @@ sub fill_with_ordinary
 sub expire_all
 {
 	my ($node, $when) = @_;
-	my $before = used($node);
+	my $before = leases_used($node);
 	my $began = clock_gettime(CLOCK_MONOTONIC);
 
 	advance_clock($node, '1 hour');
@@ -254,7 +252,7 @@ note(sprintf 'try_acquire among %d leases: %.2f us, among %d: %.2f us, %+.1f %%'
 $few->stop;
 
 is(fill($many, 'rest', 64, 32, $timed), $timed, "$leases leases fit");
-is(used($many), $leases, 'and are all of them in use');
+is(leases_used($many), $leases, 'and are all of them in use');
 is(sqlstate($many, q{SELECT lease.try_acquire('one more')}), '53400', 'one more is refused');
 expire_all($many, "$leases leases");
 is(fill_with_ordinary($many, $leases + 1), $leases, 'as many fit again, and not one more');

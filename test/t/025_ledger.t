@@ -139,7 +139,7 @@ sub check_vacuum
 {
 	my ($when) = @_;
 
-	is( $primary->safe_psql('postgres', 'SELECT leases_used FROM lease.status'),
+	is( leases_used($primary),
 		'0', "$when: no lease is left");
 	$primary->safe_psql('postgres', 'VACUUM lease.ledger');
   SKIP:

@@ -143,26 +143,11 @@ sub ends_well
 		advance_clock($primary, '3 hours');
 		ok( wait_for(
 				"$when: reaping",
-				sub { value($primary, 'SELECT leases_used FROM lease.status') == 0 }),
+				sub { leases_used($primary) == 0 }),
 			"$when: memory is empty after $turn");
 	}
 	is(value($primary, q{SELECT string_agg(kind, ' ') FROM lease.ledger}),
 		'ceiling', "$when: and the ledger has nothing but its ceiling");
-	return;
-}
-
-sub kill_a_backend
-{
-	my $pid = value($primary,
-		q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1});
-	crash($primary, $pid);
-	return;
-}
-
-sub stop_at_once
-{
-	$primary->stop('immediate');
-	$primary->start;
 	return;
 }
 
@@ -189,7 +174,7 @@ value($primary, q{SELECT lease.release(name, token) FROM lease.leases
 				  WHERE name LIKE 'page/%' AND substr(name, 6)::integer % 20 = 0});
 is(pages('all_visible'), 0, 'releases take the mark off each page');
 all_is_sound('releases on marked pages');
-stop_at_once();
+stop_at_once($primary);
 is(pages('all_visible'), 0, 'a crash does not bring the mark back');
 all_is_sound('releases on marked pages, crash');
 value($primary, 'VACUUM (FREEZE) lease.ledger');
@@ -211,7 +196,7 @@ ends_well('VACUUM under load');
 
 # The same, in the middle of which something breaks.
 my $rounds = full_size(1, 20);
-foreach ([ 'SIGKILL of a backend', \&kill_a_backend ], [ 'immediate stop', \&stop_at_once ])
+foreach ([ 'SIGKILL of a backend', sub { crash($primary, a_loader($primary)) } ], [ 'immediate stop', sub { stop_at_once($primary) } ])
 {
 	my ($what, $break) = @$_;
 

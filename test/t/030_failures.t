@@ -13,8 +13,6 @@ use Test::More;
 
 my $node = lease_node('failures', extra => ['--wal-segsize=1']);
 
-sub used { return $node->safe_psql('postgres', 'SELECT leases_used FROM lease.status') }
-
 # A grant whose row has no room on disk.  New sessions may write no file larger
 # than this, so the ledger cannot grow beyond it.
 my $limit = 2 * 1024 * 1024;
@@ -37,10 +35,10 @@ my $filled = $node->safe_psql('postgres', qq{
 	END \$\$;
 	SELECT fill()});
 cmp_ok($filled, '>', 100, 'leases fill the disk');
-is(used(), $filled + 1, 'the grant that failed left nothing in memory');
+is(leases_used($node), $filled + 1, 'the grant that failed left nothing in memory');
 isnt(sqlstate($node, "SELECT lease.try_acquire('fill/$filled', metadata => '$metadata')"),
 	'', 'its name is not taken: another attempt fails for want of disk, too');
-is(used(), $filled + 1, 'and leaves nothing either');
+is(leases_used($node), $filled + 1, 'and leaves nothing either');
 
 # A short row may find a gap that a long one does not; this one is long.
 my $victim = $node->safe_psql('postgres', "SELECT token FROM lease.leases WHERE name = 'fill/7'");
@@ -130,7 +128,7 @@ $_->finish for @clients;
 
 # What was granted to a client that was cut off runs out; nothing else is left.
 advance_clock($node, '1 hour');
-ok(wait_for('an empty table', sub { used() eq '0' }), 'no slot is left behind');
+ok(wait_for('an empty table', sub { leases_used($node) eq '0' }), 'no slot is left behind');
 is($node->safe_psql('postgres', q{SELECT string_agg(kind, ' ') FROM lease.ledger}),
 	'ceiling', 'no row is left behind');
 ledger_is_sound($node, 'after the storm');

@@ -29,7 +29,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(lease_node create_lease acquire release is_held names_held
   advance_clock use_up_tokens sqlstate full_size wait_for start_psql finish_psql ledger_is_sound
-  freeze thaw crash wait_for_launcher);
+  leases_used freeze thaw crash stop_at_once a_loader wait_for_launcher);
 
 # A started server with the library preloaded and the extension in database
 # "postgres".  %params: conf => lines for postgresql.conf; the others are
@@ -99,6 +99,13 @@ sub names_held
 	return $node->safe_psql($args{db} // 'postgres',
 		q{SELECT string_agg(name, ' ' ORDER BY name COLLATE "C")
 		  FROM lease.leases WHERE closed_until IS NULL});
+}
+
+# How many slots of the table are taken, in all databases of the server.
+sub leases_used
+{
+	my ($node, %args) = @_;
+	return $node->safe_psql($args{db} // 'postgres', 'SELECT leases_used FROM lease.status');
 }
 
 # Let the server's lease clock jump forward; the wall clock stays.
@@ -253,6 +260,24 @@ sub thaw
 {
 	my ($pid) = @_;
 	return kill 'CONT', $pid;
+}
+
+# A crash of the whole server, and its recovery.
+sub stop_at_once
+{
+	my ($node) = @_;
+
+	$node->stop('immediate');
+	$node->start;
+	return;
+}
+
+# The process ID of some session that calls itself "load".
+sub a_loader
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres',
+		q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1});
 }
 
 # Kill a process of the server, which restarts itself: it must have been told
