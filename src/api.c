@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "explain.h"
 #include "lessor.h"
 #include "settings.h"
 

@@ -1,0 +1,15 @@
+/*-------------------------------------------------------------------------
+ *
+ * explain.h
+ *	  What became of a lease that its holder finds lost.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LEASE_EXPLAIN_H
+#define LEASE_EXPLAIN_H
+
+#include "grant.h"
+
+extern char *ExplainLoss(const Span *name, Token token);
+
+#endif							/* LEASE_EXPLAIN_H */
