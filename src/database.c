@@ -552,6 +552,21 @@ OpenDatabaseForRead(LeaseDatabase *open)
 	}
 }
 
+/* The same, and a name in it. */
+void
+OpenNameForWrite(const Span *name, LeaseDatabase *open, LeaseName *lease)
+{
+	OpenDatabaseForWrite(open);
+	ResolveName(lease, open->db->oid, name->data, name->length);
+}
+
+void
+OpenNameForRead(const Span *name, LeaseDatabase *open, LeaseName *lease)
+{
+	OpenDatabaseForRead(open);
+	ResolveName(lease, open->db->oid, name->data, name->length);
+}
+
 void
 CloseDatabase(LeaseDatabase *open)
 {

@@ -22,6 +22,8 @@ extern Database *FindDatabase(Oid oid);
 extern MonoTime AcceptingSince(void);
 extern void OpenDatabaseForWrite(LeaseDatabase *open);
 extern void OpenDatabaseForRead(LeaseDatabase *open);
+extern void OpenNameForWrite(const Span *name, LeaseDatabase *open, LeaseName *lease);
+extern void OpenNameForRead(const Span *name, LeaseDatabase *open, LeaseName *lease);
 extern void CloseDatabase(LeaseDatabase *open);
 extern Token HighestToken(Oid ledger);
 extern void RestoreCeiling(Relation ledger, const LedgerRow *row);

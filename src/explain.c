@@ -69,8 +69,7 @@ ExplainLoss(const Span *name, Token token)
 	const Grant *present = &traces.present;
 	MonoTime	now = MonotonicNow();
 
-	OpenDatabaseForRead(&open);
-	ResolveName(&lease, open.db->oid, name->data, name->length);
+	OpenNameForRead(name, &open, &lease);
 	FindTraces(&lease, token, &traces);
 
 	if (MayExplain(present))

@@ -25,22 +25,6 @@
 /* How many dead grants an acquirer ends to make room, at the most. */
 #define MAKE_ROOM_BATCH		64
 
-/* Our database for one that writes, and a name in it. */
-static void
-OpenForWrite(const Span *name, LeaseDatabase *open, LeaseName *lease)
-{
-	OpenDatabaseForWrite(open);
-	ResolveName(lease, open->db->oid, name->data, name->length);
-}
-
-/* Our database for one that looks, and a name in it. */
-static void
-OpenForRead(const Span *name, LeaseDatabase *open, LeaseName *lease)
-{
-	OpenDatabaseForRead(open);
-	ResolveName(lease, open->db->oid, name->data, name->length);
-}
-
 /* The name's live grant with a token, or NULL.  Under the partition's lock. */
 static Grant *
 FindLiveGrant(const LeaseName *lease, Token token)
@@ -312,7 +296,7 @@ TryAcquireLease(const LeaseRequest *request)
 	LeaseName	lease;
 	Token		token;
 
-	OpenForWrite(&request->name, &open, &lease);
+	OpenNameForWrite(&request->name, &open, &lease);
 	HOLD_INTERRUPTS();
 	token = TryUntilSettled(&open, &lease, request);
 	RESUME_INTERRUPTS();
@@ -413,7 +397,7 @@ RenewLease(const Span *name, Token token, int64 ttl)
 	Grant	   *grant;
 	bool		needs_row = false;
 
-	OpenForRead(name, &open, &lease);
+	OpenNameForRead(name, &open, &lease);
 	grant = LockLiveGrant(&lease, token, &cleared);
 	if (grant != NULL)
 	{
@@ -448,7 +432,7 @@ ReleaseLease(const Span *name, Token token)
 	Oid			cleared = GetUserId();
 	Grant	   *grant;
 
-	OpenForWrite(name, &open, &lease);
+	OpenNameForWrite(name, &open, &lease);
 	HOLD_INTERRUPTS();
 	grant = LockLiveGrant(&lease, token, &cleared);
 	if (grant != NULL)
@@ -585,7 +569,7 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 	Token		new_token;
 	Grant	   *grant;
 
-	OpenForWrite(name, &open, &lease);
+	OpenNameForWrite(name, &open, &lease);
 	HOLD_INTERRUPTS();
 	grant = ReserveTransfer(&open, &lease, token, to_holder, &info, &metadata, &new_token);
 	if (grant != NULL)
@@ -695,7 +679,7 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 	bool		was_live;
 	int			count = 0;
 
-	OpenForWrite(name, &open, &lease);
+	OpenNameForWrite(name, &open, &lease);
 	HOLD_INTERRUPTS();
 	while ((grant = ClaimByForce(&lease, token, reopen, &info, &was_live)) != NULL)
 	{
@@ -728,7 +712,7 @@ IsLeaseHeld(const Span *name, Token token)
 	LeaseName	lease;
 	bool		held;
 
-	OpenForRead(name, &open, &lease);
+	OpenNameForRead(name, &open, &lease);
 	LockName(&lease, LW_SHARED);
 	held = FindLiveGrant(&lease, token) != NULL;
 	UnlockName(&lease);
@@ -743,7 +727,7 @@ RequireLeaseOwner(const Span *name, Token token)
 	LeaseName	lease;
 	Oid			cleared = GetUserId();
 
-	OpenForRead(name, &open, &lease);
+	OpenNameForRead(name, &open, &lease);
 	LockLiveGrant(&lease, token, &cleared);
 	UnlockName(&lease);
 }

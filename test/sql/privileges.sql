@@ -18,27 +18,27 @@ SELECT lease.allow('regress_lease_noinherit');
 SELECT lease.allow('"regress lease Stranger"');
 SELECT lease.allow('regress_lease_monitor');
 
+-- Everything there is to look at or to call.
+CREATE FUNCTION pg_temp.attempt_all() RETURNS TABLE (f text, attempt text) LANGUAGE sql AS $all$
+	SELECT f, pg_temp.attempt('SELECT * FROM lease.' || f)
+	FROM unnest(ARRAY['leases', 'status', 'ledger', 'live_leases()', 'server_status()', 'user_objects()',
+		$$try_acquire('x')$$, $$renew('x', 1)$$, $$try_renew('x', 1)$$, $$renew_all('{x}', '{1}')$$,
+		$$release('x', 1)$$, $$release_all('{x}', '{1}')$$, $$transfer('x', 1, 'h')$$, $$is_held('x', 1)$$,
+		$$force_release('x', 'r')$$, $$new_epoch('r')$$,
+		$$allow('regress_lease_nobody')$$, $$disallow('regress_lease_nobody')$$]) f;
+$all$;
+
 --
 -- A role without USAGE sees nothing, and can do nothing.
 --
 SET ROLE regress_lease_nobody;
-SELECT f, pg_temp.attempt('SELECT * FROM lease.' || f)
-FROM unnest(ARRAY['leases', 'status', 'ledger', 'live_leases()', 'server_status()', 'user_objects()',
-	$$try_acquire('x')$$, $$renew('x', 1)$$, $$try_renew('x', 1)$$, $$renew_all('{x}', '{1}')$$,
-	$$release('x', 1)$$, $$release_all('{x}', '{1}')$$, $$transfer('x', 1, 'h')$$, $$is_held('x', 1)$$,
-	$$force_release('x', 'r')$$, $$new_epoch('r')$$,
-	$$allow('regress_lease_nobody')$$, $$disallow('regress_lease_nobody')$$]) f;
+SELECT * FROM pg_temp.attempt_all();
 RESET ROLE;
 
 -- Nor does USAGE of the schema alone help.
 GRANT USAGE ON SCHEMA lease TO regress_lease_nobody;
 SET ROLE regress_lease_nobody;
-SELECT f, pg_temp.attempt('SELECT * FROM lease.' || f)
-FROM unnest(ARRAY['leases', 'status', 'ledger', 'live_leases()', 'server_status()', 'user_objects()',
-	$$try_acquire('x')$$, $$renew('x', 1)$$, $$try_renew('x', 1)$$, $$renew_all('{x}', '{1}')$$,
-	$$release('x', 1)$$, $$release_all('{x}', '{1}')$$, $$transfer('x', 1, 'h')$$, $$is_held('x', 1)$$,
-	$$force_release('x', 'r')$$, $$new_epoch('r')$$,
-	$$allow('regress_lease_nobody')$$, $$disallow('regress_lease_nobody')$$]) f;
+SELECT * FROM pg_temp.attempt_all();
 RESET ROLE;
 REVOKE USAGE ON SCHEMA lease FROM regress_lease_nobody;
 
