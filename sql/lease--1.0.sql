@@ -50,6 +50,9 @@ CREATE TABLE lease.ledger
 	kind              text NOT NULL,
 	token             bigint NOT NULL,
 	name              text,
+	mode              text,
+	permits           integer,
+	capacity          integer,
 	holder            text,
 	owner             oid,
 	ttl               interval,
@@ -77,6 +80,9 @@ COMMENT ON TABLE lease.ledger IS
 COMMENT ON COLUMN lease.ledger.kind IS 'grant, closure or ceiling';
 COMMENT ON COLUMN lease.ledger.token IS 'grant, closure: fencing token of the grant; ceiling: the last token that is reserved';
 COMMENT ON COLUMN lease.ledger.name IS 'name that is leased or closed';
+COMMENT ON COLUMN lease.ledger.mode IS 'exclusive, shared or permit';
+COMMENT ON COLUMN lease.ledger.permits IS 'permit: how many of the semaphore''s permits it takes';
+COMMENT ON COLUMN lease.ledger.capacity IS 'permit: how many permits the semaphore has';
 COMMENT ON COLUMN lease.ledger.holder IS 'who holds or held the lease, for people';
 COMMENT ON COLUMN lease.ledger.owner IS 'OID of the role that took the lease';
 COMMENT ON COLUMN lease.ledger.ttl IS 'grant: TTL that a restart gives it anew; closure: how long the name stays closed';
@@ -113,6 +119,19 @@ SELECT pg_catalog.pg_extension_config_dump('lease.ledger', $$WHERE kind = 'ceili
 --
 -- Acquire
 --
+CREATE FUNCTION lease.acquire(
+	name text, ttl interval DEFAULT NULL, wait interval DEFAULT NULL,
+	mode text DEFAULT 'exclusive', scope text DEFAULT 'detached',
+	holder text DEFAULT NULL, request_id text DEFAULT NULL,
+	correlation_id text DEFAULT NULL, lock_delay interval DEFAULT NULL,
+	min_hold interval DEFAULT NULL, metadata jsonb DEFAULT NULL)
+RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_acquire';
+COMMENT ON FUNCTION lease.acquire(text, interval, interval, text, text, text, text, text, interval, interval, jsonb) IS
+'As lease.try_acquire, but waits until the name is free, first come, first served, and returns the token.
+wait: the longest wait; NULL waits as for any lock, until lock_timeout, statement_timeout or a cancel. A retry with the request_id of a call that is still queued shares its place.
+Errors: 55P03 the wait timed out; and those of lease.try_acquire.';
+
 CREATE FUNCTION lease.try_acquire(
 	name text, ttl interval DEFAULT NULL,
 	mode text DEFAULT 'exclusive', scope text DEFAULT 'detached',
@@ -123,8 +142,8 @@ RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_try_acquire';
 COMMENT ON FUNCTION lease.try_acquire(text, interval, text, text, text, text, text, interval, interval, jsonb) IS
 'Takes the lease on a name and returns its fencing token, or NULL if the name is taken or closed. The grant is visible at once and durable as synchronous_commit demands; ROLLBACK does not take it back.
-name: 1 to 255 bytes. ttl: 1 ms to lease.max_ttl, default lease.default_ttl; counted on the monotonic clock. mode: exclusive. scope: detached. holder: for people, at most 127 bytes; default lease.holder, else application_name, else client address and pid. request_id: at most 127 bytes; a retry with the same name, role and id while the grant lives returns the same token and starts the TTL anew. correlation_id: at most 127 bytes, default lease.correlation_id. lock_delay: how long the name stays closed if the grant expires or is ended by force. min_hold: how long after the grant the name opens at the earliest. metadata: at most 1 kB as text.
-Errors: 22023 argument out of bounds, or request_id used with another holder; 22004 name is NULL; 53400 table full; 25006 read-only transaction or standby; 55000 not preloaded, or ledger not durable.';
+name: 1 to 255 bytes. ttl: 1 ms to lease.max_ttl, default lease.default_ttl; counted on the monotonic clock. mode: exclusive or shared. scope: detached, only the TTL ends it; session, also the end of the session; transaction, also the end of the transaction; the latter two have no TTL unless one is given, are not durable, and are counted if the same session acquires them again. holder: for people, at most 127 bytes; default lease.holder, else application_name, else client address and pid. request_id: at most 127 bytes; a retry with the same name, role and id while the grant lives returns the same token and starts the TTL anew. correlation_id: at most 127 bytes, default lease.correlation_id. lock_delay: how long the name stays closed if the grant expires or is ended by force. min_hold: how long after the grant the name opens at the earliest. metadata: at most 1 kB as text.
+Errors: 22023 argument out of bounds, or request_id used with another mode, scope or holder, upgrade from shared to exclusive; 22004 name is NULL; 53400 table full; 25006 read-only transaction or standby; 55000 not preloaded, or ledger not durable.';
 
 --
 -- Keep, end, hand over
@@ -153,6 +172,12 @@ CREATE FUNCTION lease.release(name text, token bigint) RETURNS boolean
 COMMENT ON FUNCTION lease.release(text, bigint) IS
 'Ends a lease at once; ROLLBACK does not undo it. Returns true, or false with a WARNING (LE001) if it was lost before. The name opens at once, or when min_hold has passed.
 Errors: 42501 another role''s lease; 22023, 22004 bad arguments; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.release_session() RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_release_session';
+COMMENT ON FUNCTION lease.release_session() IS
+'Releases all leases that the session holds in scope session, however often it acquired them, and returns how many there were. DISCARD ALL does it, too.
+Errors: 55000 not preloaded.';
 
 CREATE FUNCTION lease.release_all(names text[], tokens bigint[])
 RETURNS TABLE (name text, token bigint, released boolean)
@@ -264,8 +289,8 @@ CREATE FUNCTION lease.user_objects(OUT what text) RETURNS SETOF text
 	SELECT 'FUNCTION ' || p.oid::regprocedure::text
 	FROM pg_proc p
 	WHERE p.pronamespace = 'lease'::regnamespace
-	  AND p.proname IN ('try_acquire', 'renew', 'try_renew', 'renew_all', 'release',
-	                    'release_all', 'transfer', 'is_held', 'live_leases', 'server_status')
+	  AND p.proname IN ('acquire', 'try_acquire', 'renew', 'try_renew', 'renew_all', 'release',
+	                    'release_all', 'release_session', 'transfer', 'is_held', 'live_leases', 'server_status')
 	UNION ALL
 	SELECT 'TABLE ' || v FROM unnest(ARRAY['lease.leases', 'lease.status']) v
 $$;

@@ -25,12 +25,16 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "acquire.h"
 #include "clock.h"
 #include "explain.h"
 #include "lessor.h"
+#include "session.h"
 #include "settings.h"
 
+PG_FUNCTION_INFO_V1(lease_acquire);
 PG_FUNCTION_INFO_V1(lease_try_acquire);
+PG_FUNCTION_INFO_V1(lease_release_session);
 PG_FUNCTION_INFO_V1(lease_renew);
 PG_FUNCTION_INFO_V1(lease_try_renew);
 PG_FUNCTION_INFO_V1(lease_renew_all);
@@ -194,18 +198,69 @@ DelayArg(FunctionCallInfo fcinfo, int argno, const char *what)
 	return PG_ARGISNULL(argno) ? 0 : CheckDuration(PG_GETARG_INTERVAL_P(argno), what, 0);
 }
 
-/* mode and scope: this version knows one of each. */
-static void
-CheckChoice(FunctionCallInfo fcinfo, int argno, const char *what, const char *only)
+/* One of a few words; its index. */
+static int
+ChoiceArg(FunctionCallInfo fcinfo, int argno, const char *what, const char *const *choices,
+		  int count, const char *allowed)
 {
 	char	   *value;
 
 	RequireNotNull(fcinfo, argno, what);
 	value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	if (strcmp(value, only) != 0)
+	for (int i = 0; i < count; i++)
+		if (strcmp(value, choices[i]) == 0)
+			return i;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s \"%s\" is unknown: it must be %s", what, value, allowed)));
+}
+
+/* How much of a lease a mode takes. */
+static int32
+ModeArg(FunctionCallInfo fcinfo, int argno)
+{
+	static const char *const modes[] = {"exclusive", "shared"};
+
+	return ChoiceArg(fcinfo, argno, "mode", modes, lengthof(modes),
+					 "\"exclusive\" or \"shared\"") == 0 ? WHOLE_LEASE : SHARED_LEASE;
+}
+
+static LeaseScope
+ScopeArg(FunctionCallInfo fcinfo, int argno)
+{
+	LeaseScope	scope = ChoiceArg(fcinfo, argno, "scope", ScopeNames, lengthof(ScopeNames),
+								  "\"detached\", \"session\" or \"transaction\"");
+
+	if (scope == SCOPE_SESSION && !AllowSessionScope)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s \"%s\" is not supported: it must be \"%s\"", what, value, only)));
+				 errmsg("scope \"session\" is not allowed here"),
+				 errdetail("A connection pooler may hand the session to somebody else."),
+				 errhint("Use scope \"detached\"; lease.allow_session_scope is off.")));
+	return scope;
+}
+
+/* How long to wait; NULL is as long as it takes. */
+static int64
+WaitArg(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? WAIT_FOREVER :
+		CheckDuration(PG_GETARG_INTERVAL_P(argno), "wait", 0);
+}
+
+/* What only a lease with a row in the ledger can have. */
+static void
+RequireDetached(const LeaseRequest *request)
+{
+	const char *what = request->lock_delay > 0 ? "lock_delay" :
+		request->min_hold > 0 ? "min_hold" :
+		request->metadata.length > 0 ? "metadata" : NULL;
+
+	if (request->scope != SCOPE_DETACHED && what != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is for leases of scope \"detached\", not \"%s\"",
+						what, ScopeNames[request->scope])));
 }
 
 static Span
@@ -267,30 +322,64 @@ ReadLabels(FunctionCallInfo fcinfo, int holder, int request_id, int correlation_
 		request->labels.correlation_id = SpanOf(CorrelationIdSetting);
 }
 
+/* ttl, mode, scope, holder, ..., metadata, from an argument on; wait apart. */
+static void
+ReadRequest(FunctionCallInfo fcinfo, int ttl, int mode, LeaseRequest *request)
+{
+	request->permits = ModeArg(fcinfo, mode);
+	request->capacity = WHOLE_LEASE;
+	request->scope = ScopeArg(fcinfo, mode + 1);
+	request->ttl = !PG_ARGISNULL(ttl) ? TtlArg(fcinfo, ttl, 0) :
+		request->scope == SCOPE_DETACHED ? DefaultTtlUsec() : NO_TTL;
+	ReadLabels(fcinfo, mode + 2, mode + 3, mode + 4, request);
+	request->lock_delay = DelayArg(fcinfo, mode + 5, "lock_delay");
+	request->min_hold = DelayArg(fcinfo, mode + 6, "min_hold");
+	request->metadata = MetadataArg(fcinfo, mode + 7);
+	RequireDetached(request);
+}
+
 /*
- * try_acquire(name, ttl, mode, scope, holder, request_id, correlation_id,
- * lock_delay, min_hold, metadata): the token, or NULL if the name is taken.
+ * acquire(name, ttl, wait, mode, scope, holder, request_id, correlation_id,
+ * lock_delay, min_hold, metadata): the token, sooner or later.
  */
+Datum
+lease_acquire(PG_FUNCTION_ARGS)
+{
+	LeaseRequest request;
+	Span		name;
+	Token		token;
+
+	RequireWritable("lease.acquire()");
+	name = NameArg(fcinfo, 0);
+	request.wait = WaitArg(fcinfo, 2);
+	ReadRequest(fcinfo, 1, 3, &request);
+	(void) AcquireLeases(&request, &name, 1, &token);
+	PG_RETURN_INT64(token);
+}
+
+/* try_acquire: the same without wait; NULL if the name is taken. */
 Datum
 lease_try_acquire(PG_FUNCTION_ARGS)
 {
 	LeaseRequest request;
+	Span		name;
 	Token		token;
 
 	RequireWritable("lease.try_acquire()");
-	request.name = NameArg(fcinfo, 0);
-	request.ttl = PG_ARGISNULL(1) ? DefaultTtlUsec() : TtlArg(fcinfo, 1, 0);
-	CheckChoice(fcinfo, 2, "mode", "exclusive");
-	CheckChoice(fcinfo, 3, "scope", "detached");
-	ReadLabels(fcinfo, 4, 5, 6, &request);
-	request.lock_delay = DelayArg(fcinfo, 7, "lock_delay");
-	request.min_hold = DelayArg(fcinfo, 8, "min_hold");
-	request.metadata = MetadataArg(fcinfo, 9);
-
-	token = TryAcquireLease(&request);
-	if (token == INVALID_TOKEN)
+	name = NameArg(fcinfo, 0);
+	request.wait = DO_NOT_WAIT;
+	ReadRequest(fcinfo, 1, 2, &request);
+	if (!AcquireLeases(&request, &name, 1, &token))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(token);
+}
+
+/* release_session(): how many leases of scope session it released. */
+Datum
+lease_release_session(PG_FUNCTION_ARGS)
+{
+	RequirePreloaded();
+	PG_RETURN_INT32(ReleaseSession());
 }
 
 static Datum
@@ -329,6 +418,8 @@ lease_renew(PG_FUNCTION_ARGS)
 	ttl = RenewLease(&name, token, TtlArg(fcinfo, 2, OWN_TTL));
 	if (ttl == LEASE_LOST)
 		ReportLost(ERROR, &name, token);
+	if (ttl == NO_TTL)
+		PG_RETURN_NULL();
 	PG_RETURN_DATUM(UsecInterval(ttl));
 }
 

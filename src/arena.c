@@ -16,17 +16,18 @@
 #include "common/hashfn.h"
 
 /*
- * Take a grant off the free list, or return NULL.  The last RESERVE_GRANTS are
- * for those who replace a grant.
+ * Take a grant off the free list, or return NULL.  The last GRANT_RESERVE are
+ * for those who replace a grant; what those who wait have in hand is of these.
  */
 Grant *
 TakeGrant(bool from_reserve)
 {
 	FreeList   *list = &Shared->free_grants;
+	uint32		waiting = pg_atomic_read_u32(&Shared->waiting);
 	Grant	   *grant = NULL;
 
 	SpinLockAcquire(&list->mutex);
-	if (list->count > (from_reserve ? 0 : RESERVE_GRANTS))
+	if (from_reserve ? list->count > 0 : list->count + waiting > GRANT_RESERVE && list->count > 0)
 	{
 		grant = &Grants[list->head];
 		list->head = grant->strings;
@@ -65,7 +66,7 @@ CountUsedGrants(void)
 	SpinLockAcquire(&list->mutex);
 	used = GRANT_POOL_SIZE - list->count;
 	SpinLockRelease(&list->mutex);
-	return used;
+	return used - Min(used, pg_atomic_read_u32(&Shared->waiting));
 }
 
 static bool
@@ -223,8 +224,7 @@ NameKeyHash(const void *key, Size keysize pg_attribute_unused())
 {
 	const NameKey *probe = key;
 
-	Assert(probe->probe != NULL);
-	return hash_combine(hash_bytes((const unsigned char *) probe->probe, probe->length),
+	return hash_combine(hash_bytes((const unsigned char *) probe->at.probe, probe->length),
 						murmurhash32(probe->database));
 }
 
@@ -237,15 +237,16 @@ NameKeyMatch(const void *stored, const void *probe, Size keysize pg_attribute_un
 
 	if (in_table->database != wanted->database || in_table->length != wanted->length)
 		return 1;
-	return ChunksEqual(in_table->chunks, 0, wanted->probe, wanted->length) ? 0 : 1;
+	return ChunksEqual(in_table->at.chunks, 0, wanted->at.probe, wanted->length) ? 0 : 1;
 }
 
+/* Where the name is kept is for whoever enters it to fill in. */
 void *
 NameKeyCopy(void *stored, const void *probe, Size keysize pg_attribute_unused())
 {
 	NameKey    *in_table = stored;
 
 	*in_table = *(const NameKey *) probe;
-	in_table->probe = NULL;
+	in_table->at.chunks = NO_CHUNK;
 	return stored;
 }

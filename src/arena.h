@@ -25,6 +25,13 @@ SpanOf(const char *string)
 	return span;
 }
 
+static inline bool
+SpansEqual(const Span *a, const Span *b)
+{
+	return a->length == b->length &&
+		(a->length == 0 || memcmp(a->data, b->data, a->length) == 0);
+}
+
 /* Free lists; for the holders of no lock, or of a partition's. */
 extern Grant *TakeGrant(bool from_reserve);
 extern void GiveGrant(Grant *grant);

@@ -13,6 +13,8 @@
 
 #include "access/hio.h"
 #include "replication/walsender_private.h"
+#include "storage/latch.h"
+#include "utils/ps_status.h"
 #include "utils/rel.h"
 #include "utils/wait_event.h"
 
@@ -65,5 +67,35 @@ typedef Oid RelFileNumber;
 #else
 #define NamedWaitEvent(name)			PG_WAIT_EXTENSION
 #endif
+
+/* 16 adds what is done before to the process title while it waits. */
+#if PG_VERSION_NUM < 160000
+static inline void
+set_ps_display_remove_suffix(void)
+{
+	int			length;
+	const char *title = get_ps_display(&length);
+
+	if (length >= 8 && strcmp(title + length - 8, " waiting") == 0)
+		set_ps_display(pnstrdup(title, length - 8));
+}
+
+static inline void
+set_ps_display_suffix(const char *suffix)
+{
+	int			length;
+	const char *title = get_ps_display(&length);
+
+	set_ps_display(psprintf("%.*s %s", length, title, suffix));
+}
+#endif
+
+/*
+ * The server's wait set with the client's socket in it.  Its own header,
+ * libpq/libpq.h, wants those of Kerberos, which need not be there.
+ */
+extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
+#define FEBE_SOCKET_POSITION	0
+#define FEBE_EVENT_COUNT		3
 
 #endif							/* LEASE_COMPAT_H */

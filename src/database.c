@@ -28,6 +28,7 @@
 
 #include "clock.h"
 #include "database.h"
+#include "queue.h"
 #include "wheel.h"
 
 /*
@@ -98,7 +99,10 @@ AcceptingSince(void)
 	return (MonoTime) pg_atomic_read_u64(&Shared->accepting_since);
 }
 
-/* Remove all grants of a database that nobody uses. */
+/*
+ * Remove all grants of a database that nobody uses.  Who still waits there
+ * finds out why.
+ */
 static void
 ForgetGrants(Oid oid)
 {
@@ -115,10 +119,11 @@ ForgetGrants(Oid oid)
 			LeaseName	lease;
 			char		name[LEASE_NAME_MAX];
 
-			ReadChunks(grant->resource->key.chunks, 0, name, grant->resource->key.length);
+			ReadChunks(grant->resource->key.at.chunks, 0, name, grant->resource->key.length);
 			ResolveName(&lease, oid, name, grant->resource->key.length);
 			if (grant->state != GRANT_RESERVED && grant->state != GRANT_ENDING)
 				ClaimGrant(grant, 0);
+			EvictWaiters(&lease, grant->resource);
 			DropGrant(&lease, grant);
 		}
 		LWLockRelease(lock);
@@ -244,8 +249,10 @@ FillLoadedGrant(Loader *loader, Grant *grant, const LedgerRow *row, ItemPointer 
 	grant->deadline = loader->since + row->ttl;
 	grant->ttl = row->ttl;
 	grant->ledger_ttl = row->ttl;
-	grant->lock_delay = row->lock_delay;
-	grant->min_hold = row->min_hold;
+	grant->lock_delay = row->lock_delay / 1000;
+	grant->min_hold = row->min_hold / 1000;
+	grant->scope = SCOPE_DETACHED;
+	grant->ledger_capacity = row->capacity;
 	grant->acquired_at = row->granted_at;
 	grant->renewed_at = 0;
 	grant->lsn = InvalidXLogRecPtr;
@@ -258,17 +265,40 @@ FillLoadedGrant(Loader *loader, Grant *grant, const LedgerRow *row, ItemPointer 
 	grant->state = grant->is_closure ? GRANT_CLOSED : GRANT_HELD;
 }
 
-/* Does a row count rather than the one that a grant was loaded from? */
-static bool
-SupersedesGrant(const LedgerRow *row, const Grant *grant)
+/* What tells a loaded grant's row from others of its name. */
+static void
+RowOfGrant(const Grant *grant, LedgerRow *row)
 {
-	LedgerRow	other = {
-		.kind = grant->is_closure ? LEDGER_CLOSURE : LEDGER_GRANT,
-		.token = grant->token,
-		.ttl = grant->ledger_ttl
-	};
+	row->kind = grant->is_closure ? LEDGER_CLOSURE : LEDGER_GRANT;
+	row->token = grant->token;
+	row->replaces = grant->replaces;
+	row->ttl = grant->ledger_ttl;
+	row->permits = grant->permits;
+	row->capacity = grant->ledger_capacity;
+}
 
-	return SupersedesRow(row, &other);
+/*
+ * A loaded grant that a row makes void, or that makes the row void.  If there is
+ * none, *newest is the largest token loaded for the name so far.
+ */
+static Grant *
+FindRival(const Resource *resource, const LedgerRow *row, bool *row_loses, Token *newest)
+{
+	dlist_iter	iter;
+
+	*newest = INVALID_TOKEN;
+	dlist_foreach(iter, (dlist_head *) &resource->grants)
+	{
+		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
+		LedgerRow	other;
+
+		RowOfGrant(grant, &other);
+		*row_loses = !SupersedesRow(row, &other);
+		if (!*row_loses || SupersedesRow(&other, row) || row->token == other.token)
+			return grant;
+		*newest = Max(*newest, other.token);
+	}
+	return NULL;
 }
 
 static void
@@ -281,47 +311,78 @@ RefuseLoad(void)
 			 errhint("Raise lease.max_leases and restart the server.")));
 }
 
+/* What to do with a row of the ledger, having looked at its name. */
+typedef enum RowFate
+{
+	ROW_LINKED,
+	ROW_LOSES,					/* it is garbage */
+	ROW_WINS,					/* a rival was, and is out; look again */
+	ROW_REFUSED					/* the name table is full */
+} RowFate;
+
+/*
+ * Put a row into the table, or the first of its rivals out: a name's rows come
+ * in any order.
+ */
+static RowFate
+LinkRow(Loader *loader, const LeaseName *lease, SpareGrant *spare, const LedgerRow *row,
+		ItemPointer tid, Garbage *garbage)
+{
+	Resource   *resource = FindResource(lease);
+	Token		newest = INVALID_TOKEN;
+	bool		loses = false;
+	Grant	   *grant = NULL;
+
+	if (resource != NULL)
+		grant = FindRival(resource, row, &loses, &newest);
+	if (grant != NULL && loses)
+		return ROW_LOSES;
+	if (grant != NULL)
+	{
+		garbage->tid = grant->tid;
+		garbage->token = grant->token;
+		ClaimGrant(grant, 0);
+		DropGrant(lease, grant);
+		return ROW_WINS;
+	}
+
+	spare->grant->permits = row->permits;
+	grant = LinkGrant(lease, spare, row->capacity);
+	if (grant == NULL)
+		return ROW_REFUSED;
+
+	/* Of a semaphore that was resized, the latest grant knows the size. */
+	if (row->token > newest)
+		grant->resource->capacity = row->capacity;
+	FillLoadedGrant(loader, grant, row, tid);
+	WheelAdd(NamePartition(lease), grant);
+	return ROW_LINKED;
+}
+
 static void
 LoadGrant(Loader *loader, const LedgerRow *row, ItemPointer tid)
 {
 	LeaseName	lease;
 	GrantLabels labels = {row->holder, row->request_id, row->correlation_id};
 	SpareGrant	spare;
-	Resource   *resource;
-	Grant	   *grant = NULL;
-	Garbage		loser = {*tid, row->token};
-	bool		loses = false;
+	RowFate		fate;
 
 	ResolveName(&lease, loader->db->oid, row->name.data, row->name.length);
 	if (!PrepareGrant(&spare, &lease, &labels, true))
 		RefuseLoad();
-
-	LockName(&lease, LW_EXCLUSIVE);
-	resource = FindResource(&lease);
-	if (resource != NULL)
+	do
 	{
-		Grant	   *other = dlist_head_element(Grant, in_resource, &resource->grants);
+		Garbage		garbage = {*tid, row->token};
 
-		loses = !SupersedesGrant(row, other);
-		if (!loses)
-		{
-			loser.tid = other->tid;
-			loser.token = other->token;
-			ClaimGrant(other, 0);
-			DropGrant(&lease, other);
-		}
-	}
-	if (!loses && (grant = LinkGrant(&lease, &spare)) != NULL)
-	{
-		FillLoadedGrant(loader, grant, row, tid);
-		WheelAdd(NamePartition(&lease), grant);
-	}
-	UnlockName(&lease);
+		LockName(&lease, LW_EXCLUSIVE);
+		fate = LinkRow(loader, &lease, &spare, row, tid, &garbage);
+		UnlockName(&lease);
+		if (fate == ROW_LOSES || fate == ROW_WINS)
+			NoteGarbage(loader, &garbage);
+	} while (fate == ROW_WINS);
 
 	DiscardSpare(&spare);
-	if (resource != NULL)
-		NoteGarbage(loader, &loser);
-	if (!loses && grant == NULL)
+	if (fate == ROW_REFUSED)
 		RefuseLoad();
 }
 

@@ -13,6 +13,12 @@
  * Whoever grants a name has first ended every row in its way, so the order of
  * the ledger's records in WAL is the order of the grants.
  *
+ * A grant of scope session or transaction has no row: it is held once it has
+ * its token, and ends under the partition's lock (EndHeld).
+ *
+ * Whatever makes room under a name serves its queue; whatever changes when
+ * there will be room alerts who is first in it.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -23,11 +29,15 @@
 
 #include "clock.h"
 #include "grant.h"
+#include "queue.h"
 #include "wheel.h"
 
 /* How many grants are looked at under one hold of a partition's lock. */
 #define DEAD_SCAN_BATCH		64
 #define EXPIRE_BATCH		64
+
+/* How many dead grants an acquirer ends to make room, at the most. */
+#define MAKE_ROOM_BATCH		64
 
 /* There are dead grants in a database: see that a reaper comes. */
 static void
@@ -37,35 +47,34 @@ OweWork(Database *db)
 	RingLauncher(0);
 }
 
-/*
- * When does the name of a grant that ended open?  min_hold counts from the
- * grant, lock_delay from an end that its holder did not ask for.
- */
-MonoTime
-OpensAt(const Grant *grant, MonoTime ended, bool orphaned)
+/* Free a grant that is in neither wheel nor dead list, and serve who waits. */
+void
+FreeGrant(const LeaseName *lease, Grant *grant)
 {
-	MonoTime	opens = 0;
+	Resource   *resource = grant->resource;
+	bool		wanted = resource->queue != NULL;
 
-	if (grant->min_hold > 0)
-		opens = grant->granted_at + grant->min_hold;
-	if (orphaned && grant->lock_delay > 0)
-		opens = Max(opens, ended + grant->lock_delay);
-	return opens;
+	DropGrant(lease, grant);
+	if (wanted)
+		ServeQueue(lease, resource);
 }
 
-/* A grant that nobody owns (HELD, DEAD, CLOSED): until when is its name shut? */
-MonoTime
-BlocksUntil(const Grant *grant)
+/* End a HELD grant that has no row. */
+void
+EndHeld(const LeaseName *lease, Grant *grant)
 {
-	if (grant->state == GRANT_HELD)
-		return Max(grant->deadline, OpensAt(grant, grant->deadline, true));
-	return grant->deadline;
+	Assert(grant->state == GRANT_HELD && !IsDetached(grant));
+	if (grant->deadline != MONO_NEVER)
+		WheelRemove(grant);
+	FreeGrant(lease, grant);
 }
 
-bool
-IsLive(const Grant *grant, MonoTime now)
+/* Leave a grant that is in neither wheel nor dead list to who ends its row. */
+static void
+BuryGrant(Grant *grant, MonoTime opens_at)
 {
-	return grant->state == GRANT_HELD && grant->deadline > now;
+	MarkDead(grant, opens_at);
+	AlertFirst(grant->resource, opens_at);
 }
 
 /* The row that a grant has, or is to have, but for kind, token and metadata. */
@@ -80,8 +89,10 @@ DescribeGrant(const GrantInfo *info, LedgerRow *row)
 	row->replaces = info->grant.replaces;
 	row->owner = info->grant.owner;
 	row->ttl = info->grant.ttl;
-	row->lock_delay = info->grant.lock_delay;
-	row->min_hold = info->grant.min_hold;
+	row->lock_delay = (int64) info->grant.lock_delay * 1000;
+	row->min_hold = (int64) info->grant.min_hold * 1000;
+	row->permits = info->grant.permits;
+	row->capacity = info->capacity;
 	row->granted_at = info->grant.acquired_at;
 }
 
@@ -123,7 +134,7 @@ FinishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant)
 	PG_CATCH();
 	{
 		LockName(lease, LW_EXCLUSIVE);
-		MarkDead(grant, grant->deadline);
+		BuryGrant(grant, grant->deadline);
 		UnlockName(lease);
 		AnnounceSettled(lease);
 		OweWork(open->db);
@@ -138,27 +149,33 @@ FinishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant)
 		grant->is_closure = true;
 		grant->state = GRANT_CLOSED;
 		WheelAdd(NamePartition(lease), grant);
+		AlertFirst(grant->resource, grant->deadline);
 	}
 	else
-		DropGrant(lease, grant);
+		FreeGrant(lease, grant);
 	UnlockName(lease);
 	AnnounceSettled(lease);
 	return lsn;
 }
 
-/* Take back a RESERVED grant that failed on the way. */
-static void
-AbandonGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant, bool has_row)
+/*
+ * Take back, without touching the ledger, a grant that failed on the way: one
+ * that is RESERVED, or HELD and its holder does not know.
+ */
+void
+AbandonGrant(const LeaseName *lease, Grant *grant, bool has_row)
 {
 	LockName(lease, LW_EXCLUSIVE);
+	if (grant->state == GRANT_HELD && grant->deadline != MONO_NEVER)
+		WheelRemove(grant);
 	if (has_row)
-		MarkDead(grant, 0);
+		BuryGrant(grant, 0);
 	else
-		DropGrant(lease, grant);
+		FreeGrant(lease, grant);
 	UnlockName(lease);
 	AnnounceSettled(lease);
 	if (has_row)
-		OweWork(open->db);
+		OweWork(FindDatabase(lease->key.database));
 }
 
 /* Own a RESERVED grant in order to end its row at once. */
@@ -186,75 +203,119 @@ RefuseUnconfirmed(void)
 }
 
 /*
- * Give a RESERVED grant its token and its durable row.  Returns with the grant
- * still RESERVED, or raises an error with the grant given back.
+ * Give a RESERVED grant its token and its row, which is not durable yet.
+ * *has_row tells the caller's error handler how far it got.
  */
 void
-PublishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant, LedgerRow *row)
+WriteGrant(LeaseDatabase *open, Grant *grant, LedgerRow *row, bool *has_row)
 {
-	volatile bool appended = false;
-	volatile bool durable = false;
-
-	PG_TRY();
-	{
-		row->kind = LEDGER_GRANT;
-		row->token = NextToken(open->db, open->ledger);
-		grant->token = row->token;
-		grant->lsn = AppendRow(open->ledger, row, &grant->tid);
-		appended = true;
-		durable = FlushLedger(grant->lsn);
-	}
-	PG_CATCH();
-	{
-		AbandonGrant(open, lease, grant, appended);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-
-	if (!durable)
-	{
-		LockName(lease, LW_EXCLUSIVE);
-		ClaimReserved(grant);
-		UnlockName(lease);
-		FinishGrant(open, lease, grant);
-		RefuseUnconfirmed();
-	}
+	row->kind = LEDGER_GRANT;
+	row->token = NextToken(open->db, open->ledger);
+	grant->token = row->token;
+	grant->lsn = AppendRow(open->ledger, row, &grant->tid);
+	*has_row = true;
 }
 
-/* From now on a published grant is held.  Under the partition's lock. */
+/* End the row of a grant that turned out not to be durable, and free it. */
 void
-StartHolding(Grant *grant)
+TakeBackUnconfirmed(LeaseDatabase *open, const LeaseName *lease, Grant *grant)
 {
-	grant->granted_at = MonotonicNow();
-	grant->deadline = grant->granted_at + grant->ttl;
+	LockName(lease, LW_EXCLUSIVE);
+	ClaimReserved(grant);
+	UnlockName(lease);
+	FinishGrant(open, lease, grant);
+}
+
+static MonoTime
+DeadlineAfter(MonoTime now, int64 ttl)
+{
+	return ttl == NO_TTL ? MONO_NEVER : now + ttl;
+}
+
+/*
+ * From a time on, a grant that has all it needs is held.  Under the partition's
+ * lock.
+ */
+void
+StartHolding(const LeaseName *lease, Grant *grant, MonoTime now)
+{
+	Resource   *resource = grant->resource;
+
+	grant->granted_at = now;
+	grant->deadline = DeadlineAfter(now, grant->ttl);
 	grant->state = GRANT_HELD;
-	WheelAdd(GrantPartition(grant), grant);
+	if (grant->deadline != MONO_NEVER)
+		WheelAdd(GrantPartition(grant), grant);
+	if (resource->queue == NULL)
+		return;
+
+	/* A retry of the same request may be next. */
+	AlertFirst(resource, BlocksUntil(grant));
+	ServeQueue(lease, resource);
 }
 
 /* Start a TTL anew.  Under the partition's lock. */
 void
 RestartTtl(Grant *grant, int64 ttl)
 {
-	MonoTime	deadline = MonotonicNow() + ttl;
-	bool		sooner = deadline < grant->deadline;
+	MonoTime	deadline = DeadlineAfter(MonotonicNow(), ttl);
+	bool		was_filed = grant->deadline != MONO_NEVER;
+	bool		is_filed = deadline != MONO_NEVER;
 
+	/* The wheel finds out by itself that a deadline was put off. */
+	bool		refile = deadline < grant->deadline;
+
+	if (was_filed && (refile || !is_filed))
+		WheelRemove(grant);
 	grant->ttl = ttl;
 	grant->deadline = deadline;
 	grant->renewed_at = GetCurrentTimestamp();
 	grant->renewals++;
-
-	/* The wheel finds out by itself that a deadline was put off. */
-	if (sooner)
+	if (refile)
 	{
-		WheelRemove(grant);
 		WheelAdd(GrantPartition(grant), grant);
+		AlertFirst(grant->resource, BlocksUntil(grant));
 	}
 }
 
 /*
- * Put what has expired in a partition on its dead list, looking at no more
- * grants than one hold of the lock should; true if there may be more.  Notes
- * which databases need a reaper.
+ * The same, but never to an earlier deadline: somebody else in the session
+ * counts on that.
+ */
+void
+ExtendTtl(Grant *grant, int64 ttl)
+{
+	if (DeadlineAfter(MonotonicNow(), ttl) > grant->deadline)
+		RestartTtl(grant, ttl);
+}
+
+/*
+ * Wait until some grant of the name's partition went on, and look again.  When
+ * there is no more waiting, the caller calls ConditionVariableCancelSleep.
+ */
+void
+AwaitSettled(const LeaseName *lease)
+{
+	ConditionVariableSleep(&NamePartition(lease)->settled, NamedWaitEvent("LeaseSettled"));
+}
+
+/* A grant without a row is past its deadline, and out of the wheel. */
+static void
+FreeExpired(Grant *grant)
+{
+	const NameKey *key = &grant->resource->key;
+	char		name[LEASE_NAME_MAX];
+	LeaseName	lease;
+
+	ReadChunks(key->at.chunks, 0, name, key->length);
+	ResolveName(&lease, key->database, name, key->length);
+	FreeGrant(&lease, grant);
+}
+
+/*
+ * Put what has expired in a partition on its dead list, or free it if it has no
+ * row, looking at no more grants than one hold of the lock should; true if
+ * there may be more.  Notes which databases need a reaper.
  */
 bool
 ExpireGrants(int partition, MonoTime now)
@@ -273,8 +334,13 @@ ExpireGrants(int partition, MonoTime now)
 	{
 		Oid			database = grant->resource->key.database;
 
-		MarkDead(grant, grant->state == GRANT_HELD ?
-				 OpensAt(grant, grant->deadline, true) : grant->deadline);
+		if (!IsDetached(grant))
+		{
+			FreeExpired(grant);
+			continue;
+		}
+		BuryGrant(grant, grant->state == GRANT_HELD ?
+				  OpensAt(grant, grant->deadline, true) : grant->deadline);
 		if (ndatabases == 0 || databases[ndatabases - 1] != database)
 			databases[ndatabases++] = database;
 	}
@@ -321,7 +387,7 @@ ClaimDead(int partition, Oid database, char *name, LeaseName *lease)
 		{
 			const NameKey *key = &claimed->resource->key;
 
-			ReadChunks(key->chunks, 0, name, key->length);
+			ReadChunks(key->at.chunks, 0, name, key->length);
 			ResolveName(lease, database, name, key->length);
 			ClaimGrant(claimed, claimed->deadline);
 		}
@@ -355,4 +421,24 @@ ReapGrants(LeaseDatabase *open, int most)
 	}
 	RESUME_INTERRUPTS();
 	return reaped;
+}
+
+/*
+ * The table or its strings are full: end what is dead in our database, or give
+ * up.
+ */
+void
+MakeRoom(LeaseDatabase *open)
+{
+	MonoTime	now = MonotonicNow();
+
+	for (int i = 0; i < NUM_PARTITIONS; i++)
+		ExpireGrants(i, now);
+	if (ReapGrants(open, MAKE_ROOM_BATCH) > 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("the lease table or its string space is full: %u of %d leases are in use",
+					Min(CountUsedGrants(), (uint32) MaxLeases), MaxLeases),
+			 errhint("Raise lease.max_leases and restart the server.")));
 }

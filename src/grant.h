@@ -11,21 +11,24 @@
 #include "database.h"
 
 /* Under the partition's lock. */
-extern bool IsLive(const Grant *grant, MonoTime now);
-extern MonoTime OpensAt(const Grant *grant, MonoTime ended, bool orphaned);
-extern MonoTime BlocksUntil(const Grant *grant);
-extern void StartHolding(Grant *grant);
+extern void FreeGrant(const LeaseName *lease, Grant *grant);
+extern void EndHeld(const LeaseName *lease, Grant *grant);
+extern void StartHolding(const LeaseName *lease, Grant *grant, MonoTime now);
 extern void RestartTtl(Grant *grant, int64 ttl);
+extern void ExtendTtl(Grant *grant, int64 ttl);
 extern void ClaimReserved(Grant *grant);
 
 /* Steps of the process that owns a grant; it holds interrupts, and no lock. */
 extern void DescribeGrant(const GrantInfo *info, LedgerRow *row);
-extern void PublishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant,
-						 LedgerRow *row);
+extern void WriteGrant(LeaseDatabase *open, Grant *grant, LedgerRow *row, bool *has_row);
+extern void AbandonGrant(const LeaseName *lease, Grant *grant, bool has_row);
+extern void TakeBackUnconfirmed(LeaseDatabase *open, const LeaseName *lease, Grant *grant);
 extern XLogRecPtr FinishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant);
 pg_noreturn extern void RefuseUnconfirmed(void);
 
 /* Housekeeping. */
+extern void AwaitSettled(const LeaseName *lease);
+extern void MakeRoom(LeaseDatabase *open);
 extern bool ExpireGrants(int partition, MonoTime now);
 extern int	ReapGrants(LeaseDatabase *open, int most);
 

@@ -40,6 +40,38 @@ typedef int64 MonoTime;
 #define LEASE_LABEL_MAX		127 /* holder, request_id, correlation_id */
 #define LEASE_METADATA_MAX	1024
 #define LEASE_TTL_MIN		INT64CONST(1000)
+#define LEASE_CAPACITY_MAX	1000000 /* permits of a semaphore */
+
+/* The TTL of a lease that only its session or transaction ends. */
+#define NO_TTL				INT64CONST(0)
+
+/*
+ * A name has so many permits, and each grant takes some.  A semaphore has as
+ * many as its capacity says.  A lease is a semaphore of more permits than there
+ * can be grants: a shared one takes one of them, an exclusive one all.
+ */
+#define WHOLE_LEASE			(1 << 24)
+#define SHARED_LEASE		1
+
+/* Their names, by LeaseScope. */
+static const char *const ScopeNames[] pg_attribute_unused() = {"detached", "transaction", "session"};
+
+/* The mode of a grant, for people. */
+static inline const char *
+ModeName(int32 permits, int32 capacity)
+{
+	if (capacity != WHOLE_LEASE)
+		return "permit";
+	return permits == WHOLE_LEASE ? "exclusive" : "shared";
+}
+
+/* What ends a grant, besides release; the later, the longer it lasts. */
+typedef enum LeaseScope
+{
+	SCOPE_DETACHED,				/* its TTL alone; it has a row in the ledger */
+	SCOPE_TRANSACTION,			/* also the end of its transaction */
+	SCOPE_SESSION				/* also the end of its session */
+} LeaseScope;
 
 /* SQLSTATEs of our own; the others are the server's. */
 #define ERRCODE_LEASE_LOST	MAKE_SQLSTATE('L', 'E', '0', '0', '1')

@@ -60,6 +60,9 @@ enum
 	Anum_kind = 1,
 	Anum_token,
 	Anum_name,
+	Anum_mode,
+	Anum_permits,
+	Anum_capacity,
 	Anum_holder,
 	Anum_owner,
 	Anum_ttl,
@@ -261,6 +264,12 @@ static void
 PutGrant(Datum *values, bool *nulls, const LedgerRow *row)
 {
 	PutText(values, nulls, Anum_name, &row->name);
+	PutDatum(values, nulls, Anum_mode, CStringGetTextDatum(ModeName(row->permits, row->capacity)));
+	if (row->capacity != WHOLE_LEASE)
+	{
+		PutDatum(values, nulls, Anum_permits, Int32GetDatum(row->permits));
+		PutDatum(values, nulls, Anum_capacity, Int32GetDatum(row->capacity));
+	}
 	PutText(values, nulls, Anum_holder, &row->holder);
 	PutText(values, nulls, Anum_request_id, &row->request_id);
 	PutText(values, nulls, Anum_correlation_id, &row->correlation_id);
@@ -560,10 +569,28 @@ GetKind(HeapTuple tuple, TupleDesc desc)
 	Span		kind = GetText(tuple, desc, Anum_kind);
 
 	for (size_t i = 0; i < lengthof(kind_names); i++)
-		if (strlen(kind_names[i]) == kind.length &&
-			memcmp(kind_names[i], kind.data, kind.length) == 0)
+	{
+		Span		name = SpanOf(kind_names[i]);
+
+		if (SpansEqual(&kind, &name))
 			return (LedgerKind) i;
+	}
 	return LEDGER_UNKNOWN;
+}
+
+/* What a row takes of its name: the reverse of PutGrant. */
+static void
+GetPermits(HeapTuple tuple, TupleDesc desc, LedgerRow *row)
+{
+	Span		mode = GetText(tuple, desc, Anum_mode);
+	Span		shared = SpanOf(ModeName(SHARED_LEASE, WHOLE_LEASE));
+
+	row->permits = DatumGetInt32(GetColumn(tuple, desc, Anum_permits));
+	row->capacity = DatumGetInt32(GetColumn(tuple, desc, Anum_capacity));
+	if (row->capacity > 0)
+		return;
+	row->capacity = WHOLE_LEASE;
+	row->permits = SpansEqual(&mode, &shared) ? SHARED_LEASE : WHOLE_LEASE;
 }
 
 /* Read a row; its strings live as long as the tuple. */
@@ -575,6 +602,7 @@ ReadRow(Relation ledger, HeapTuple tuple, LedgerRow *row)
 	row->kind = GetKind(tuple, desc);
 	row->token = GetInt64(tuple, desc, Anum_token);
 	row->name = GetText(tuple, desc, Anum_name);
+	GetPermits(tuple, desc, row);
 	row->holder = GetText(tuple, desc, Anum_holder);
 	row->request_id = GetText(tuple, desc, Anum_request_id);
 	row->correlation_id = GetText(tuple, desc, Anum_correlation_id);
@@ -592,18 +620,30 @@ ReadRow(Relation ledger, HeapTuple tuple, LedgerRow *row)
 }
 
 /*
- * Of two rows that a crash left for one name, does the first count?  The later
- * grant does.  For one grant it is the longer TTL (a renewal appends before it
- * ends), and the grant rather than its closure (its end was not finished).
+ * Of two rows that a crash left for one name, does the first make the other
+ * void?
+ *
+ * For one grant it is the grant rather than its closure (its end was not
+ * finished), and the row with the longer TTL (a renewal appends before it
+ * ends).  The grant that another was transferred to counts rather than that;
+ * so does a later grant that cannot be there beside the other.  All other
+ * grants share their name.
  */
 bool
 SupersedesRow(const LedgerRow *row, const LedgerRow *other)
 {
-	if (row->token != other->token)
-		return row->token > other->token;
-	if (row->kind != other->kind)
-		return row->kind == LEDGER_GRANT;
-	return row->ttl > other->ttl;
+	if (row->token == other->token)
+	{
+		if (row->kind != other->kind)
+			return row->kind == LEDGER_GRANT;
+		return row->ttl > other->ttl;
+	}
+	if (row->replaces == other->token || other->replaces == row->token)
+		return row->replaces == other->token;
+	if (row->permits != WHOLE_LEASE && other->permits != WHOLE_LEASE &&
+		(row->capacity == WHOLE_LEASE) == (other->capacity == WHOLE_LEASE))
+		return false;
+	return row->token > other->token;
 }
 
 /*

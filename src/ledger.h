@@ -38,6 +38,8 @@ typedef struct LedgerRow
 	int64		ttl;			/* closure: how long it stays closed */
 	int64		lock_delay;
 	int64		min_hold;
+	int32		permits;		/* as in Grant and Resource */
+	int32		capacity;
 	TimestampTz granted_at;
 
 	/* ceiling */

@@ -1,15 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * lessor.c
- *	  The one place of policy: acquire, renew, release, transfer.
+ *	  Policy for who holds a lease: renew, release, transfer; and force.
  *
  * Each function here finds out under the partition's lock what may be done,
  * and does it in the steps of grant.c.  They hold interrupts from when a grant
  * is theirs until it is settled.
  *
- * Nobody here waits for a holder.  A name may be found settling, though: one
- * process is in the middle of ending a dead grant, or is making the very grant
- * that is asked for.  That takes as long as writing a row, and is waited for.
+ * Nobody here waits for a holder.  A transfer may find that the same transfer
+ * is just being made; that takes as long as writing a row, and is waited for.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,9 +20,7 @@
 
 #include "clock.h"
 #include "lessor.h"
-
-/* How many dead grants an acquirer ends to make room, at the most. */
-#define MAKE_ROOM_BATCH		64
+#include "session.h"
 
 /* The name's live grant with a token, or NULL.  Under the partition's lock. */
 static Grant *
@@ -42,7 +39,7 @@ RequireOwner(const LeaseName *lease, Oid owner)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for lease \"%.*s\"",
-					(int) lease->key.length, lease->key.probe),
+					(int) lease->key.length, lease->key.at.probe),
 			 errdetail("Only roles with the privileges of the role that took it may do that.")));
 }
 
@@ -72,237 +69,15 @@ LockLiveGrant(const LeaseName *lease, Token token, Oid *cleared)
 	}
 }
 
-/* What an acquirer finds. */
-typedef enum Finding
-{
-	NAME_VACANT,				/* nothing in the way */
-	NAME_UNLISTED,				/* the same, but the name table is full */
-	NAME_RESERVED,				/* nothing in the way, and now reserved for us */
-	NAME_OVERDUE,				/* a dead grant in the way, now claimed by us */
-	NAME_SETTLING,				/* somebody is writing; look again after that */
-	NAME_TAKEN,					/* held, being granted, or closed */
-	NAME_OURS					/* held under the same request id */
-} Finding;
-
-static bool
-IsSameRequest(const Grant *grant, const LeaseRequest *request)
-{
-	return grant->owner == GetUserId() && HasRequestId(grant, &request->labels.request_id);
-}
-
-/* What does one grant of a name mean for a request? */
-static Finding
-JudgeGrant(const Grant *grant, const LeaseRequest *request, MonoTime now)
-{
-	if (grant->state == GRANT_RESERVED)
-		return IsSameRequest(grant, request) ? NAME_SETTLING : NAME_TAKEN;
-	if (grant->state == GRANT_ENDING)
-		return grant->deadline > now ? NAME_TAKEN : NAME_SETTLING;
-	if (IsLive(grant, now))
-		return IsSameRequest(grant, request) ? NAME_OURS : NAME_TAKEN;
-	return BlocksUntil(grant) > now ? NAME_TAKEN : NAME_OVERDUE;
-}
-
-/* The most serious finding about a name, and the grant it is about. */
-static Finding
-JudgeName(const LeaseName *lease, const LeaseRequest *request, Grant **about)
-{
-	Resource   *resource = FindResource(lease);
-	MonoTime	now = MonotonicNow();
-	Finding		worst = NAME_VACANT;
-	dlist_iter	iter;
-
-	*about = NULL;
-	if (resource == NULL)
-		return NAME_VACANT;
-	dlist_foreach(iter, &resource->grants)
-	{
-		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
-		Finding		finding = JudgeGrant(grant, request, now);
-
-		if (finding > worst)
-		{
-			worst = finding;
-			*about = grant;
-		}
-	}
-	return worst;
-}
-
 /* What every grant that was just reserved begins with. */
-static void
+void
 StampGrant(Grant *grant, int64 ttl)
 {
 	grant->ttl = ttl;
 	grant->ledger_ttl = ttl;
 	grant->pid = MyProcPid;
-	grant->acquired_at = GetCurrentTimestamp();
 	grant->renewed_at = 0;
 	grant->renewals = 0;
-}
-
-/* Fill in a grant that was just reserved for a request. */
-static void
-FillGrant(Grant *grant, const LeaseRequest *request)
-{
-	StampGrant(grant, request->ttl);
-	grant->lock_delay = request->lock_delay;
-	grant->min_hold = request->min_hold;
-	grant->owner = GetUserId();
-	grant->has_metadata = request->metadata.length > 0;
-}
-
-/*
- * Look at a name once, and take the step that the finding allows: reserve it
- * with the spare grant, if there is one, or claim what is dead.  The grant that
- * this leaves to us is in *grant; of a grant that is ours already, *token.
- */
-static Finding
-ApproachName(const LeaseName *lease, const LeaseRequest *request, SpareGrant *spare,
-			 Grant **grant, Token *token)
-{
-	Finding		finding;
-	bool		other_holder = false;
-
-	LockName(lease, LW_EXCLUSIVE);
-	finding = JudgeName(lease, request, grant);
-	if (finding == NAME_VACANT && spare->grant != NULL)
-	{
-		*grant = LinkGrant(lease, spare);
-		if (*grant != NULL)
-			FillGrant(*grant, request);
-		finding = *grant != NULL ? NAME_RESERVED : NAME_UNLISTED;
-	}
-	else if (finding == NAME_OVERDUE)
-		ClaimGrant(*grant, 0);
-	else if (finding == NAME_OURS)
-	{
-		*token = (*grant)->token;
-		other_holder = !request->holder_is_default &&
-			!HasHolder(*grant, &request->labels.holder);
-	}
-	UnlockName(lease);
-	DiscardSpare(spare);
-
-	if (other_holder)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("request id \"%.*s\" was used for lease \"%.*s\" with another holder than \"%.*s\"",
-						(int) request->labels.request_id.length, request->labels.request_id.data,
-						(int) request->name.length, request->name.data,
-						(int) request->labels.holder.length, request->labels.holder.data)));
-	return finding;
-}
-
-/* The table or its strings are full: end what is dead, or give up. */
-static void
-MakeRoom(LeaseDatabase *open)
-{
-	MonoTime	now = MonotonicNow();
-
-	for (int i = 0; i < NUM_PARTITIONS; i++)
-		ExpireGrants(i, now);
-	if (ReapGrants(open, MAKE_ROOM_BATCH) > 0)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("the lease table or its string space is full: %u of %d leases are in use",
-					Min(CountUsedGrants(), (uint32) MaxLeases), MaxLeases),
-			 errhint("Raise lease.max_leases and restart the server.")));
-}
-
-static Token
-GrantReserved(LeaseDatabase *open, const LeaseName *lease, Grant *grant,
-			  const LeaseRequest *request)
-{
-	LedgerRow	row = {
-		.name = request->name,
-		.holder = request->labels.holder,
-		.request_id = request->labels.request_id,
-		.correlation_id = request->labels.correlation_id,
-		.metadata = request->metadata,
-		.owner = grant->owner,
-		.ttl = grant->ttl,
-		.lock_delay = grant->lock_delay,
-		.min_hold = grant->min_hold,
-		.granted_at = grant->acquired_at
-	};
-
-	PublishGrant(open, lease, grant, &row);
-	LockName(lease, LW_EXCLUSIVE);
-	StartHolding(grant);
-	UnlockName(lease);
-	AnnounceSettled(lease);
-	return row.token;
-}
-
-/* Wait until some grant of the name's partition went on, and look again. */
-static void
-AwaitSettled(const LeaseName *lease)
-{
-	RESUME_INTERRUPTS();
-	ConditionVariableSleep(&NamePartition(lease)->settled, NamedWaitEvent("LeaseSettled"));
-	HOLD_INTERRUPTS();
-}
-
-/* The acquirer's loop, with interrupts held. */
-static Token
-TryUntilSettled(LeaseDatabase *open, const LeaseName *lease, const LeaseRequest *request)
-{
-	SpareGrant	spare = {NULL, NO_CHUNK};
-
-	for (;;)
-	{
-		Grant	   *grant;
-		Token		token = INVALID_TOKEN;
-
-		switch (ApproachName(lease, request, &spare, &grant, &token))
-		{
-			case NAME_TAKEN:
-				return INVALID_TOKEN;
-			case NAME_RESERVED:
-				return GrantReserved(open, lease, grant, request);
-			case NAME_OURS:
-				if (RenewLease(&request->name, token, request->ttl) != LEASE_LOST)
-					return token;
-				break;
-			case NAME_OVERDUE:
-				FinishGrant(open, lease, grant);
-				break;
-			case NAME_SETTLING:
-				AwaitSettled(lease);
-				break;
-			case NAME_UNLISTED:
-				MakeRoom(open);
-				break;
-			case NAME_VACANT:
-				while (!PrepareGrant(&spare, lease, &request->labels, false))
-					MakeRoom(open);
-				break;
-		}
-	}
-}
-
-/*
- * Grant a lease, or return INVALID_TOKEN if the name is taken.
- *
- * A retry (same name, role and request id, while the grant lives) returns the
- * same token with a fresh TTL.
- */
-Token
-TryAcquireLease(const LeaseRequest *request)
-{
-	LeaseDatabase open;
-	LeaseName	lease;
-	Token		token;
-
-	OpenNameForWrite(&request->name, &open, &lease);
-	HOLD_INTERRUPTS();
-	token = TryUntilSettled(&open, &lease, request);
-	RESUME_INTERRUPTS();
-	ConditionVariableCancelSleep();
-	CloseDatabase(&open);
-	return token;
 }
 
 /*
@@ -403,7 +178,7 @@ RenewLease(const Span *name, Token token, int64 ttl)
 	{
 		if (ttl == OWN_TTL)
 			ttl = grant->ttl;
-		needs_row = ttl > grant->ledger_ttl;
+		needs_row = IsDetached(grant) && ttl > grant->ledger_ttl;
 		if (!needs_row)
 			RestartTtl(grant, ttl);
 	}
@@ -421,8 +196,9 @@ RenewLease(const Span *name, Token token, int64 ttl)
 }
 
 /*
- * End a lease.  Returns false if it was lost before.  The end is in WAL but not
- * flushed: a crash may undo it, and the name is then taken for one more TTL.
+ * End a lease, or take one hold off it if our session acquired it repeatedly.
+ * Returns false if it was lost before.  The end is in WAL but not flushed: a
+ * crash may undo it, and the name is then taken for one more TTL.
  */
 bool
 ReleaseLease(const Span *name, Token token)
@@ -431,14 +207,18 @@ ReleaseLease(const Span *name, Token token)
 	LeaseName	lease;
 	Oid			cleared = GetUserId();
 	Grant	   *grant;
+	bool		detached;
 
 	OpenNameForWrite(name, &open, &lease);
 	HOLD_INTERRUPTS();
 	grant = LockLiveGrant(&lease, token, &cleared);
-	if (grant != NULL)
+	detached = grant != NULL && IsDetached(grant);
+	if (detached)
 		ClaimGrant(grant, OpensAt(grant, 0, false));
+	else if (grant != NULL && (!IsOurHold(grant) || TakeOffHold(grant) == HOLD_OVER))
+		EndHeld(&lease, grant);
 	UnlockName(&lease);
-	if (grant != NULL)
+	if (detached)
 		FinishGrant(&open, &lease, grant);
 	RESUME_INTERRUPTS();
 	CloseDatabase(&open);
@@ -470,6 +250,8 @@ static void
 FillSuccessor(Grant *grant, const Grant *former)
 {
 	StampGrant(grant, former->ttl);
+	grant->acquired_at = GetCurrentTimestamp();
+	grant->scope = former->scope;
 	grant->replaces = former->token;
 	grant->lock_delay = former->lock_delay;
 	grant->min_hold = former->min_hold;
@@ -487,12 +269,13 @@ ReserveTransfer(LeaseDatabase *open, const LeaseName *lease, Token token,
 				const Span *to_holder, GrantInfo *info, Span *metadata, Token *done)
 {
 	Oid			cleared = GetUserId();
-	SpareGrant	spare = {NULL, NO_CHUNK};
+	SpareGrant	spare = {.name = NO_CHUNK};
 
 	*done = INVALID_TOKEN;
 	for (;;)
 	{
 		Grant	   *former = LockLiveGrant(lease, token, &cleared);
+		bool		bound = former != NULL && !IsDetached(former);
 		Grant	   *successor = FindSuccessor(lease, token);
 		Grant	   *grant = NULL;
 		bool		unlisted = false;
@@ -504,9 +287,10 @@ ReserveTransfer(LeaseDatabase *open, const LeaseName *lease, Token token,
 			*done = successor->token;
 			owner = successor->owner;
 		}
-		if (successor == NULL && former != NULL && spare.grant != NULL)
+		if (successor == NULL && former != NULL && !bound && spare.grant != NULL)
 		{
-			grant = LinkGrant(lease, &spare);
+			spare.grant->permits = former->permits;
+			grant = LinkGrant(lease, &spare, former->resource->capacity);
 			unlisted = grant == NULL;
 		}
 		if (grant != NULL)
@@ -514,12 +298,22 @@ ReserveTransfer(LeaseDatabase *open, const LeaseName *lease, Token token,
 		UnlockName(lease);
 		DiscardSpare(&spare);
 
+		if (bound)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("cannot transfer lease \"%.*s\"",
+							(int) lease->key.length, lease->key.at.probe),
+					 errdetail("It ends with the session or transaction that took it; only leases of scope \"detached\" can be handed over.")));
 		if (*done != INVALID_TOKEN)
 			RequireOwner(lease, owner);
 		if (grant != NULL || *done != INVALID_TOKEN)
 			return grant;
 		if (settling)
+		{
+			RESUME_INTERRUPTS();
 			AwaitSettled(lease);
+			HOLD_INTERRUPTS();
+		}
 		else if (former == NULL)
 			return NULL;
 		else if (unlisted)
@@ -534,6 +328,35 @@ ReserveTransfer(LeaseDatabase *open, const LeaseName *lease, Token token,
 	}
 }
 
+/*
+ * Give a grant that is to replace another its token and its durable row, or
+ * raise an error with the grant given back.
+ */
+static void
+PublishSuccessor(LeaseDatabase *open, const LeaseName *lease, Grant *grant, LedgerRow *row)
+{
+	volatile bool durable = false;
+	bool		has_row = false;
+
+	PG_TRY();
+	{
+		WriteGrant(open, grant, row, &has_row);
+		durable = FlushLedger(grant->lsn);
+	}
+	PG_CATCH();
+	{
+		AbandonGrant(lease, grant, has_row);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (!durable)
+	{
+		TakeBackUnconfirmed(open, lease, grant);
+		RefuseUnconfirmed();
+	}
+}
+
 /* Let a published grant take the place of the one it replaces, if that lives. */
 static bool
 ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *grant)
@@ -545,7 +368,7 @@ ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *gr
 	if (former != NULL)
 	{
 		ClaimGrant(former, 0);
-		StartHolding(grant);
+		StartHolding(lease, grant, MonotonicNow());
 	}
 	else
 		ClaimReserved(grant);
@@ -583,7 +406,7 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 		row.replaces = token;
 		row.ttl = grant->ttl;
 		row.granted_at = grant->acquired_at;
-		PublishGrant(&open, &lease, grant, &row);
+		PublishSuccessor(&open, &lease, grant, &row);
 		new_token = row.token;
 		if (!ReplaceGrant(&open, &lease, token, grant))
 			new_token = INVALID_TOKEN;
@@ -630,7 +453,10 @@ ClaimByForce(const LeaseName *lease, Token token, bool reopen, GrantInfo *info, 
 	if (claimed != NULL)
 	{
 		CopyGrant(claimed, info);
-		ClaimGrant(claimed, reopen ? 0 : OpensAt(claimed, now, true));
+		if (IsDetached(claimed))
+			ClaimGrant(claimed, reopen ? 0 : OpensAt(claimed, now, true));
+		else
+			EndHeld(lease, claimed);
 	}
 	UnlockName(lease);
 	return claimed;
@@ -651,7 +477,9 @@ static void
 ReportForced(const GrantInfo *info, const char *reason)
 {
 	MonoTime	now = MonotonicNow();
-	char	   *until = pstrdup(timestamptz_to_str(WallTimeOf(info->grant.deadline, now)));
+	bool		endless = info->grant.deadline == MONO_NEVER;
+	char	   *until = endless ? pstrdup("it looks") :
+		pstrdup(timestamptz_to_str(WallTimeOf(info->grant.deadline, now)));
 	double		seconds = (info->grant.deadline - now) / (double) USECS_PER_SEC;
 
 	ereport(LOG,
@@ -661,6 +489,7 @@ ReportForced(const GrantInfo *info, const char *reason)
 	ereport(NOTICE,
 			(errmsg("holder \"%s\" may still act on lease \"%s\" with token " INT64_FORMAT " until %s",
 					info->holder, info->name, info->grant.token, until),
+			 endless ? errdetail("The lease had no TTL: it learns of the loss when it next uses the token.") :
 			 errdetail("It learns of the loss at its next renewal, at the latest in %.3f seconds.",
 					   Max(seconds, 0.0))));
 }
@@ -683,14 +512,17 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 	HOLD_INTERRUPTS();
 	while ((grant = ClaimByForce(&lease, token, reopen, &info, &was_live)) != NULL)
 	{
-		XLogRecPtr	lsn = FinishGrant(&open, &lease, grant);
-
 		/*
 		 * Unlike a release, it must not come undone.  A cancelled wait for a
 		 * standby warns, and leaves it done here.
 		 */
-		XLogFlush(lsn);
-		FlushLedger(lsn);
+		if (IsDetached(&info.grant))
+		{
+			XLogRecPtr	lsn = FinishGrant(&open, &lease, grant);
+
+			XLogFlush(lsn);
+			FlushLedger(lsn);
+		}
 		if (was_live)
 		{
 			ReportForced(&info, reason);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lessor.h
- *	  The one place of policy: acquire, renew, release, transfer.
+ *	  Policy for who holds a lease: renew, release, transfer; and force.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,22 +10,11 @@
 
 #include "grant.h"
 
-/* What an acquire asks for; checked by the caller. */
-typedef struct LeaseRequest
-{
-	Span		name;
-	GrantLabels labels;
-	bool		holder_is_default;	/* nobody named a holder */
-	int64		ttl;			/* usec */
-	int64		lock_delay;		/* usec, 0 = none */
-	int64		min_hold;		/* usec, 0 = none */
-	Span		metadata;		/* jsonb as text; length 0: none */
-} LeaseRequest;
-
+/* NO_TTL is a TTL, too. */
 #define LEASE_LOST		INT64CONST(-1)
 #define OWN_TTL			INT64CONST(-1)
 
-extern Token TryAcquireLease(const LeaseRequest *request);
+extern void StampGrant(Grant *grant, int64 ttl);
 extern int64 RenewLease(const Span *name, Token token, int64 ttl);
 extern bool ReleaseLease(const Span *name, Token token);
 extern Token TransferLease(const Span *name, Token token, const Span *to_holder);

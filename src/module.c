@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 
 #include "clock.h"
+#include "session.h"
 #include "settings.h"
 #include "worker.h"
 
@@ -35,6 +36,7 @@ int			DefaultTtl = 30 * 1000;
 int			MaxTtl = 24 * 60 * 60 * 1000;
 char	   *HolderSetting = NULL;
 char	   *CorrelationIdSetting = NULL;
+bool		AllowSessionScope = true;
 
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
@@ -80,6 +82,11 @@ DefineSettings(void)
 							   NULL,
 							   &CorrelationIdSetting, "",
 							   PGC_USERSET, 0, CheckLabel, NULL, NULL);
+	DefineCustomBoolVariable("lease.allow_session_scope",
+							 "Allows leases of scope session.",
+							 "Turn it off for roles and databases whose clients come through a transaction pooler.",
+							 &AllowSessionScope, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("lease");
 }
 
@@ -141,6 +148,12 @@ DatabaseToLeave(Node *stmt)
 	return name != NULL ? get_database_oid(name, true) : InvalidOid;
 }
 
+static bool
+IsDiscardAll(Node *stmt)
+{
+	return IsA(stmt, DiscardStmt) && castNode(DiscardStmt, stmt)->target == DISCARD_ALL;
+}
+
 static void
 UnbanAfterError(int code pg_attribute_unused(), Datum arg)
 {
@@ -165,11 +178,14 @@ LeaseProcessUtility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 					QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
 	Oid			database = DatabaseToLeave(pstmt->utilityStmt);
+	bool		discards_all = IsDiscardAll(pstmt->utilityStmt);
 	bool		drops;
 
 	if (!OidIsValid(database) || Shared == NULL)
 	{
 		RunUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+		if (discards_all)
+			(void) ReleaseSession();
 		return;
 	}
 

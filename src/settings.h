@@ -12,5 +12,6 @@ extern int	DefaultTtl;			/* ms */
 extern int	MaxTtl;				/* ms */
 extern char *HolderSetting;
 extern char *CorrelationIdSetting;
+extern bool AllowSessionScope;
 
 #endif							/* LEASE_SETTINGS_H */

@@ -17,6 +17,7 @@
 
 #define PARTITION_TRANCHE	"LeasePartition"
 #define DATABASE_TRANCHE	"LeaseDatabase"
+#define DEADLOCK_TRANCHE	"LeaseDeadlock"
 
 LeaseShared *Shared;
 Grant	   *Grants;
@@ -24,6 +25,8 @@ Chunk	   *Chunks;
 HTAB	   *Names;
 LWLockPadded *PartitionLocks;
 LWLockPadded *DatabaseLocks;
+LWLock	   *DeadlockLock;
+Waiter	   *Waiters;
 int			MaxLeases = 32768;
 
 /* Ask for memory and locks; called from shmem_request_hook. */
@@ -34,10 +37,12 @@ RequestSharedMemory(void)
 
 	size = add_size(size, mul_size(GRANT_POOL_SIZE, sizeof(Grant)));
 	size = add_size(size, mul_size(CHUNK_POOL_SIZE, sizeof(Chunk)));
+	size = add_size(size, mul_size(WAITER_COUNT, sizeof(Waiter)));
 	size = add_size(size, hash_estimate_size(GRANT_POOL_SIZE, sizeof(Resource)));
 	RequestAddinShmemSpace(size);
 	RequestNamedLWLockTranche(PARTITION_TRANCHE, NUM_PARTITIONS);
 	RequestNamedLWLockTranche(DATABASE_TRANCHE, MAX_DATABASES + 1);
+	RequestNamedLWLockTranche(DEADLOCK_TRANCHE, 1);
 }
 
 static void
@@ -82,14 +87,18 @@ InitShared(void)
 {
 	memset(Shared, 0, sizeof(LeaseShared));
 	memset(Grants, 0, sizeof(Grant) * GRANT_POOL_SIZE);
+	memset(Waiters, 0, sizeof(Waiter) * WAITER_COUNT);
 	pg_atomic_init_u64(&Shared->clock_offset, 0);
 	pg_atomic_init_u64(&Shared->accepting_since, 0);
 	pg_atomic_init_u32(&Shared->launcher_pid, 0);
 	pg_atomic_init_u64(&Shared->wake_at, 0);
+	pg_atomic_init_u32(&Shared->waiting, 0);
 	for (int i = 0; i < NUM_PARTITIONS; i++)
 		InitPartition(&Shared->partitions[i]);
 	for (int i = 0; i < MAX_DATABASES; i++)
 		InitDatabase(&Shared->databases[i]);
+	for (uint32 i = 0; i < WAITER_COUNT; i++)
+		pg_atomic_init_u32(&Waiters[i].state, WAIT_NONE);
 	InitFreeLists();
 }
 
@@ -114,6 +123,8 @@ AttachSharedMemory(const HASHCTL *name_table)
 	all_found &= found;
 	Chunks = ShmemInitStruct("lease strings", mul_size(CHUNK_POOL_SIZE, sizeof(Chunk)), &found);
 	all_found &= found;
+	Waiters = ShmemInitStruct("lease waiters", mul_size(WAITER_COUNT, sizeof(Waiter)), &found);
+	all_found &= found;
 
 	ctl.keysize = sizeof(NameKey);
 	ctl.entrysize = sizeof(Resource);
@@ -124,6 +135,7 @@ AttachSharedMemory(const HASHCTL *name_table)
 
 	PartitionLocks = GetNamedLWLockTranche(PARTITION_TRANCHE);
 	DatabaseLocks = GetNamedLWLockTranche(DATABASE_TRANCHE);
+	DeadlockLock = &GetNamedLWLockTranche(DEADLOCK_TRANCHE)->lock;
 	if (!all_found)
 		InitShared();
 	ClockAttach(&Shared->clock_offset);

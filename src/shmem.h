@@ -9,6 +9,8 @@
  *
  * Locks, in the order in which one process may take them:
  *
+ *	0. the deadlock lock (DeadlockLock): who looks for a deadlock; held over
+ *	   nothing but looking at memory
  *	1. a database's lock (DatabaseLock): its ceiling and where its rows are;
  *	   may be held over I/O, and is the only one that may
  *	2. the registry lock (RegistryLock): which database has which entry
@@ -26,6 +28,7 @@
 
 #include "compat.h"
 #include "lib/ilist.h"
+#include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/itemptr.h"
@@ -39,7 +42,8 @@
 
 /*
  * Grants beyond lease.max_leases, for those who replace a grant that they
- * hold: a full table must not keep anybody from handing over.
+ * hold: a full table must not keep anybody from handing over.  Likewise there
+ * is one for each backend that waits, since it takes the place of another.
  */
 #define RESERVE_GRANTS		64
 
@@ -80,21 +84,27 @@ typedef struct NameKey
 {
 	Oid			database;
 	uint32		length;
-	uint32		chunks;			/* in the table: the name's chain */
-	const char *probe;			/* in a probe: the name; NULL in the table */
+	union
+	{
+		const char *probe;		/* in a probe: the name */
+		uint32		chunks;		/* in the table: the name's chain */
+	}			at;
 } NameKey;
 
-/* A name in use.  It exists exactly as long as it has grants. */
+/* A name in use.  It exists exactly as long as it has grants or waiters. */
 typedef struct Resource
 {
 	NameKey		key;			/* hash key, must be first */
 	dlist_head	grants;
+	struct Waiter *queue;		/* who is first in line, or NULL */
+	int32		capacity;		/* in permits; WHOLE_LEASE for a lease */
+	int32		taken;			/* permits of all grants, dead ones too */
 } Resource;
 
 /*
  * The states of a grant, and who takes it from one to the next:
  *
- *	FREE		on the free list
+ *	FREE		on the free list, or kept in hand by who may need it
  *	RESERVED	being made: its maker owns it, it blocks the name
  *	HELD		granted until its deadline; past it, dead for every reader
  *	DEAD		over, but its ledger row still stands: on its partition's dead
@@ -105,7 +115,8 @@ typedef struct Resource
  *
  * RESERVED -> HELD -> (DEAD ->) ENDING -> FREE, or ENDING -> CLOSED -> DEAD ->
  * ENDING -> FREE.  Whatever fails on the way leaves it DEAD if it has a row,
- * else FREE.
+ * else FREE.  A grant of scope session or transaction has no row: it goes from
+ * HELD to FREE.
  */
 typedef enum GrantState
 {
@@ -124,8 +135,9 @@ typedef enum GrantState
 typedef struct Grant
 {
 	dlist_node	in_resource;
-	dlist_node	in_time;		/* HELD, CLOSED: in the wheel; DEAD: on the
-								 * dead list */
+	dlist_node	in_time;		/* HELD, CLOSED: in the wheel, unless its
+								 * deadline is MONO_NEVER; DEAD: on the dead
+								 * list */
 	Resource   *resource;
 	Token		token;
 	Token		replaces;		/* the token it was transferred from, or 0 */
@@ -138,8 +150,6 @@ typedef struct Grant
 	MonoTime	granted_at;		/* min_hold counts from here */
 	int64		ttl;			/* what a renewal without a TTL gives, usec */
 	int64		ledger_ttl;		/* what a crash would give it back, usec */
-	int64		lock_delay;		/* usec */
-	int64		min_hold;		/* usec */
 	TimestampTz acquired_at;	/* wall clock, for people */
 	TimestampTz renewed_at;		/* the same; 0 if never */
 	XLogRecPtr	lsn;			/* where its row ends in WAL; 0 if loaded */
@@ -148,8 +158,13 @@ typedef struct Grant
 	uint32		renewals;
 	uint32		strings;		/* chain of holder, request and correlation
 								 * id; in the free list, the next free grant */
+	uint32		lock_delay;		/* ms */
+	uint32		min_hold;		/* ms */
+	int32		permits;		/* how much of its name it takes */
+	int32		ledger_capacity;	/* the capacity that its row tells */
 	ItemPointerData tid;		/* where its ledger row is */
 	uint8		state;			/* a GrantState */
+	uint8		scope;			/* a LeaseScope */
 	uint8		partition;		/* index of its partition's lock */
 	uint8		holder_length;
 	uint8		request_length; /* 0 if it has no request id */
@@ -157,6 +172,32 @@ typedef struct Grant
 	bool		has_metadata;	/* the ledger row has metadata */
 	bool		is_closure;		/* the ledger row is a closure */
 } Grant;
+
+typedef enum WaitState
+{
+	WAIT_NONE,					/* in no queue */
+	WAIT_QUEUED,
+	WAIT_SERVED,				/* its grant is RESERVED for it */
+	WAIT_AGAIN					/* out of the queue, and to look again why */
+} WaitState;
+
+/*
+ * A backend's place in a queue (see queue.c).  All fields belong to the
+ * partition's lock; its own backend may read state without.
+ */
+typedef struct Waiter
+{
+	dlist_node	link;			/* the ring of all that wait for the name */
+	Resource   *resource;		/* what it is queued for */
+	Grant	   *grant;			/* what it will be granted, filled in; linked to
+								 * the name once it is SERVED */
+	int			pid;
+	pg_atomic_uint32 state;		/* a WaitState */
+	uint32		generation;		/* counts its waits */
+	int			partition;
+	MonoTime	since;
+	MonoTime	wake_at;		/* until when it means to sleep */
+} Waiter;
 
 /*
  * A hierarchical timing wheel (see wheel.c).  Level n has 64 slots of 64^n
@@ -231,6 +272,8 @@ typedef struct LeaseShared
 	pg_atomic_uint64 wake_at;	/* MonoTime until which it means to sleep */
 	Latch	   *launcher_latch;
 
+	pg_atomic_uint32 waiting;	/* how many are queued; each has a grant in
+								 * hand that is neither free nor used */
 	FreeList	free_grants;
 	FreeList	free_chunks;
 	Partition	partitions[NUM_PARTITIONS];
@@ -242,11 +285,14 @@ extern LeaseShared *Shared;
 extern Grant *Grants;
 extern Chunk *Chunks;
 extern HTAB *Names;
+extern Waiter *Waiters;			/* one for each backend, by its number */
 
 /* Set by module.c before the memory is requested. */
 extern int	MaxLeases;
 
-#define GRANT_POOL_SIZE		((uint32) MaxLeases + RESERVE_GRANTS)
+#define WAITER_COUNT		((uint32) MaxBackends)
+#define GRANT_RESERVE		(RESERVE_GRANTS + WAITER_COUNT)
+#define GRANT_POOL_SIZE		((uint32) MaxLeases + GRANT_RESERVE)
 #define CHUNK_POOL_SIZE		(GRANT_POOL_SIZE * CHUNKS_PER_LEASE)
 
 #define PartitionLock(i)	(&PartitionLocks[i].lock)
@@ -255,6 +301,7 @@ extern int	MaxLeases;
 
 extern LWLockPadded *PartitionLocks;
 extern LWLockPadded *DatabaseLocks;
+extern LWLock *DeadlockLock;
 
 extern void RequestSharedMemory(void);
 extern void AttachSharedMemory(const HASHCTL *name_table);

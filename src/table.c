@@ -3,10 +3,10 @@
  * table.c
  *	  Resources and grants by name.
  *
- * Pure state: what is granted, in memory, without a notion of time, policy or
- * disk.  A name hashes to a partition, whose lock protects all there is about
- * it.  Whatever takes memory is done before the lock (PrepareGrant), so that
- * under it nothing can fail but the last look into a full name table.
+ * Pure state: what is granted, in memory, without a notion of policy or disk.
+ * A name hashes to a partition, whose lock protects all there is about it.
+ * Whatever takes memory is done before the lock (PrepareGrant), so that under
+ * it nothing can fail but the last look into a full name table.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,8 +22,7 @@ ResolveName(LeaseName *lease, Oid database, const char *name, uint32 length)
 	Assert(length > 0 && length <= LEASE_NAME_MAX);
 	lease->key.database = database;
 	lease->key.length = length;
-	lease->key.chunks = NO_CHUNK;
-	lease->key.probe = name;
+	lease->key.at.probe = name;
 	lease->hash = get_hash_value(Names, &lease->key);
 	lease->index = lease->hash % NUM_PARTITIONS;
 }
@@ -56,10 +55,11 @@ PrepareGrant(SpareGrant *spare, const LeaseName *lease, const GrantLabels *label
 			 bool from_reserve)
 {
 	Span		strings[] = {labels->holder, labels->request_id, labels->correlation_id};
-	Span		name = {lease->key.probe, lease->key.length};
+	Span		name = {lease->key.at.probe, lease->key.length};
 	Grant	   *grant = TakeGrant(from_reserve);
 
 	spare->grant = NULL;
+	spare->from_reserve = from_reserve;
 	spare->name = NO_CHUNK;
 	if (grant == NULL)
 		return false;
@@ -114,38 +114,68 @@ FindGrant(const LeaseName *lease, Token token)
 	return NULL;
 }
 
+/* Let a grant take its permits of a name, as RESERVED. */
+void
+AttachGrant(Resource *resource, Grant *grant, int partition)
+{
+	grant->resource = resource;
+	grant->partition = partition;
+	grant->token = INVALID_TOKEN;
+	grant->replaces = INVALID_TOKEN;
+	grant->is_closure = false;
+	grant->ledger_capacity = resource->capacity;
+	resource->taken += grant->permits;
+	dlist_push_tail(&resource->grants, &grant->in_resource);
+
+	/* Who walks the slots reads the partition of one that is not free. */
+	pg_write_barrier();
+	grant->state = GRANT_RESERVED;
+}
+
 /*
- * Link a spare grant under a name as RESERVED.  What the spare still owns
- * after that goes back through DiscardSpare.  Returns NULL if the name table
- * is full.
+ * Link a spare grant, whose permits are set, under a name as RESERVED; a name
+ * that is new has this capacity.  What the spare still owns after that goes
+ * back through DiscardSpare.  Returns NULL if the name table is full.
  */
 Grant *
-LinkGrant(const LeaseName *lease, SpareGrant *spare)
+LinkGrant(const LeaseName *lease, SpareGrant *spare, int32 capacity)
 {
 	Grant	   *grant = spare->grant;
-	NameKey		key = lease->key;
 	Resource   *resource;
 	bool		found;
 
-	key.chunks = spare->name;
-	resource = hash_search_with_hash_value(Names, &key, lease->hash, HASH_ENTER_NULL, &found);
+	resource = hash_search_with_hash_value(Names, &lease->key, lease->hash,
+										   HASH_ENTER_NULL, &found);
 	if (resource == NULL)
 		return NULL;
 	if (!found)
 	{
-		dlist_init(&resource->grants);
+		resource->key.at.chunks = spare->name;
 		spare->name = NO_CHUNK;
+		dlist_init(&resource->grants);
+		resource->queue = NULL;
+		resource->capacity = capacity;
+		resource->taken = 0;
 	}
 
 	spare->grant = NULL;
-	grant->resource = resource;
-	grant->partition = lease->index;
-	grant->state = GRANT_RESERVED;
-	grant->token = INVALID_TOKEN;
-	grant->replaces = INVALID_TOKEN;
-	grant->is_closure = false;
-	dlist_push_tail(&resource->grants, &grant->in_resource);
+	AttachGrant(resource, grant, lease->index);
 	return grant;
+}
+
+/* Forget a name that nobody holds or waits for. */
+void
+DropUnusedName(const LeaseName *lease, Resource *resource)
+{
+	uint32		chunks = resource->key.at.chunks;
+
+	if (!dlist_is_empty(&resource->grants) || resource->queue != NULL)
+		return;
+
+	/* To find it, the name is compared: its chunks are in use until then. */
+	if (hash_search_with_hash_value(Names, &lease->key, lease->hash, HASH_REMOVE, NULL) == NULL)
+		elog(PANIC, "lease name table corrupted");
+	GiveChunks(chunks);
 }
 
 /* Remove a grant that is in neither wheel nor dead list, and free it. */
@@ -155,16 +185,40 @@ DropGrant(const LeaseName *lease, Grant *grant)
 	Resource   *resource = grant->resource;
 
 	dlist_delete(&grant->in_resource);
-	if (dlist_is_empty(&resource->grants))
-	{
-		uint32		chunks = resource->key.chunks;
-
-		/* To find it, the name is compared: its chunks are in use until then. */
-		if (hash_search_with_hash_value(Names, &lease->key, lease->hash, HASH_REMOVE, NULL) == NULL)
-			elog(PANIC, "lease name table corrupted");
-		GiveChunks(chunks);
-	}
+	resource->taken -= grant->permits;
 	GiveGrant(grant);
+	DropUnusedName(lease, resource);
+}
+
+/*
+ * When does the name of a grant that ended open?  min_hold counts from the
+ * grant, lock_delay from an end that its holder did not ask for.
+ */
+MonoTime
+OpensAt(const Grant *grant, MonoTime ended, bool orphaned)
+{
+	MonoTime	opens = 0;
+
+	if (grant->min_hold > 0)
+		opens = grant->granted_at + (int64) grant->min_hold * 1000;
+	if (orphaned && grant->lock_delay > 0)
+		opens = Max(opens, ended + (int64) grant->lock_delay * 1000);
+	return opens;
+}
+
+/* A grant that nobody owns (HELD, DEAD, CLOSED): until when is its name shut? */
+MonoTime
+BlocksUntil(const Grant *grant)
+{
+	if (grant->state == GRANT_HELD)
+		return Max(grant->deadline, OpensAt(grant, grant->deadline, true));
+	return grant->deadline;
+}
+
+bool
+IsLive(const Grant *grant, MonoTime now)
+{
+	return grant->state == GRANT_HELD && grant->deadline > now;
 }
 
 /*
@@ -178,7 +232,8 @@ ClaimGrant(Grant *grant, MonoTime opens_at)
 		   grant->state == GRANT_DEAD);
 	if (grant->state == GRANT_DEAD)
 		GrantPartition(grant)->ndead--;
-	dlist_delete(&grant->in_time);
+	if (grant->deadline != MONO_NEVER)
+		dlist_delete(&grant->in_time);
 	grant->deadline = opens_at;
 	grant->state = GRANT_ENDING;
 }
@@ -212,6 +267,42 @@ HasHolder(const Grant *grant, const Span *holder)
 		ChunksEqual(grant->strings, 0, holder->data, holder->length);
 }
 
+/* Were two grants asked for under the same request id, by the same role? */
+bool
+IsSameRequest(const Grant *grant, const Grant *other)
+{
+	char		request_id[LEASE_LABEL_MAX];
+	Span		span = {request_id, other->request_length};
+
+	if (grant->owner != other->owner || grant->request_length != other->request_length)
+		return false;
+	ReadChunks(other->strings, other->holder_length, request_id, other->request_length);
+	return HasRequestId(grant, &span);
+}
+
+/* Who is next in line after a waiter, or after NULL; NULL if nobody is. */
+Waiter *
+NextWaiter(const Resource *resource, const Waiter *after)
+{
+	Waiter	   *next;
+
+	if (after == NULL)
+		return resource->queue;
+	next = dlist_container(Waiter, link, after->link.next);
+	return next == resource->queue ? NULL : next;
+}
+
+uint32
+CountWaiters(const Resource *resource)
+{
+	uint32		count = 0;
+
+	for (Waiter *waiter = NextWaiter(resource, NULL); waiter != NULL;
+		 waiter = NextWaiter(resource, waiter))
+		count++;
+	return count;
+}
+
 /* Copy a grant with all its strings, zero-terminated. */
 void
 CopyGrant(const Grant *grant, GrantInfo *info)
@@ -221,8 +312,10 @@ CopyGrant(const Grant *grant, GrantInfo *info)
 
 	info->grant = *grant;
 	info->database = key->database;
+	info->capacity = grant->resource->capacity;
+	info->waiters = CountWaiters(grant->resource);
 	info->name_length = key->length;
-	ReadChunks(key->chunks, 0, info->name, key->length);
+	ReadChunks(key->at.chunks, 0, info->name, key->length);
 	info->name[key->length] = '\0';
 
 	ReadChunks(grant->strings, at, info->holder, grant->holder_length);
@@ -246,10 +339,12 @@ Grant *
 LockGrantSlot(uint32 slot, LWLockMode mode)
 {
 	Grant	   *grant = &Grants[slot];
-	uint8		partition = *((volatile uint8 *) &grant->partition);
+	uint8		partition;
 
 	if (*((volatile uint8 *) &grant->state) == GRANT_FREE)
 		return NULL;
+	pg_read_barrier();
+	partition = *((volatile uint8 *) &grant->partition);
 	LWLockAcquire(PartitionLock(partition), mode);
 	if (grant->state != GRANT_FREE && grant->partition == partition)
 		return grant;

@@ -30,6 +30,7 @@ typedef struct GrantLabels
 typedef struct SpareGrant
 {
 	Grant	   *grant;			/* NULL: none */
+	bool		from_reserve;	/* fit for a queue only */
 	uint32		name;			/* chain for a new resource's name */
 } SpareGrant;
 
@@ -38,12 +39,22 @@ typedef struct GrantInfo
 {
 	Grant		grant;			/* its lists and strings are not for use */
 	Oid			database;
+	int32		capacity;
+	uint32		waiters;		/* how many wait for its name */
 	uint32		name_length;
 	char		name[LEASE_NAME_MAX + 1];
 	char		holder[LEASE_LABEL_MAX + 1];
 	char		request_id[LEASE_LABEL_MAX + 1];
 	char		correlation_id[LEASE_LABEL_MAX + 1];
 } GrantInfo;
+
+/* Room in a name for so many permits more? */
+#define HasRoom(resource, permits) \
+	((resource)->taken + (permits) <= (resource)->capacity)
+#define IsSemaphore(resource)	((resource)->capacity != WHOLE_LEASE)
+
+/* A grant with a row in the ledger. */
+#define IsDetached(grant)		((grant)->scope == SCOPE_DETACHED)
 
 #define NamePartition(lease)	(&Shared->partitions[(lease)->index])
 #define GrantPartition(grant)	(&Shared->partitions[(grant)->partition])
@@ -61,13 +72,23 @@ extern void DiscardSpare(SpareGrant *spare);
 /* Under the partition's lock. */
 extern Resource *FindResource(const LeaseName *lease);
 extern Grant *FindGrant(const LeaseName *lease, Token token);
-extern Grant *LinkGrant(const LeaseName *lease, SpareGrant *spare);
+extern Grant *LinkGrant(const LeaseName *lease, SpareGrant *spare, int32 capacity);
+extern void AttachGrant(Resource *resource, Grant *grant, int partition);
 extern void DropGrant(const LeaseName *lease, Grant *grant);
+extern void DropUnusedName(const LeaseName *lease, Resource *resource);
+extern bool IsLive(const Grant *grant, MonoTime now);
+extern MonoTime OpensAt(const Grant *grant, MonoTime ended, bool orphaned);
+extern MonoTime BlocksUntil(const Grant *grant);
 extern void ClaimGrant(Grant *grant, MonoTime opens_at);
 extern void MarkDead(Grant *grant, MonoTime opens_at);
 extern bool HasRequestId(const Grant *grant, const Span *request_id);
+extern bool IsSameRequest(const Grant *grant, const Grant *other);
 extern bool HasHolder(const Grant *grant, const Span *holder);
 extern void CopyGrant(const Grant *grant, GrantInfo *info);
+
+/* Who waits for a name, in order. */
+extern Waiter *NextWaiter(const Resource *resource, const Waiter *after);
+extern uint32 CountWaiters(const Resource *resource);
 
 /* Walking all grants, slot by slot. */
 extern Grant *LockGrantSlot(uint32 slot, LWLockMode mode);

@@ -151,6 +151,21 @@ AppendCeiling(Database *db, Relation ledger, Token ceiling)
 }
 
 /*
+ * A token larger than every token before it, if it takes no I/O; else
+ * INVALID_TOKEN.
+ */
+Token
+TokenAtHand(Database *db)
+{
+	uint64		token = pg_atomic_read_u64(&db->next);
+
+	while (token <= pg_atomic_read_u64(&db->ceiling))
+		if (pg_atomic_compare_exchange_u64(&db->next, &token, token + 1))
+			return (Token) token;
+	return INVALID_TOKEN;
+}
+
+/*
  * A token larger than every token before it.  Reserves more of them if need
  * be: may do I/O and wait for another process that does.
  */

@@ -28,6 +28,7 @@ extern void StartTokenRule(TokenRule *rule);
 extern void ConsiderCeiling(TokenRule *rule, const LedgerRow *row, ItemPointer tid);
 extern void FinishTokenRule(TokenRule *rule, Token remembered);
 
+extern Token TokenAtHand(Database *db);
 extern Token NextToken(Database *db, Relation ledger);
 extern void RaiseTokens(Database *db, Relation ledger, Token next);
 extern Token TokenAfterCeiling(const LedgerRow *row);

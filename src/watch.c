@@ -117,12 +117,12 @@ PutLedgerRow(RowBuilder *row, const LedgerRow *ledger_row)
 {
 	bool		closure = ledger_row->kind == LEDGER_CLOSURE;
 
-	Put(row, Col_mode, CStringGetTextDatum("exclusive"));
-	Put(row, Col_scope, CStringGetTextDatum("detached"));
+	Put(row, Col_mode, CStringGetTextDatum(ModeName(ledger_row->permits, ledger_row->capacity)));
+	Put(row, Col_scope, CStringGetTextDatum(ScopeNames[SCOPE_DETACHED]));
 	Put(row, Col_token, Int64GetDatum(ledger_row->token));
 	Put(row, Col_owner, ObjectIdGetDatum(ledger_row->owner));
 	Put(row, Col_acquired_at, TimestampTzGetDatum(ledger_row->granted_at));
-	if (!closure)
+	if (!closure && ledger_row->ttl != NO_TTL)
 		PutUsec(row, Col_ttl, ledger_row->ttl);
 	if (!MayReadOwner(ledger_row->owner))
 		return;
@@ -139,7 +139,10 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 {
 	if (grant->pid != 0)
 		Put(row, Col_pid, Int32GetDatum(grant->pid));
-	if (IsLive(grant, now))
+	Put(row, Col_scope, CStringGetTextDatum(ScopeNames[grant->scope]));
+	if (grant->deadline == MONO_NEVER)
+		;
+	else if (IsLive(grant, now))
 	{
 		Put(row, Col_expires_at, TimestampTzGetDatum(WallTimeOf(grant->deadline, now)));
 		PutUsec(row, Col_remaining, grant->deadline - now);
@@ -149,7 +152,7 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 	if (grant->renewed_at != 0)
 		Put(row, Col_renewed_at, TimestampTzGetDatum(grant->renewed_at));
 	Put(row, Col_renewals, Int64GetDatum(grant->renewals));
-	Put(row, Col_durable, BoolGetDatum(grant->lsn <= GetFlushRecPtr(NULL)));
+	Put(row, Col_durable, BoolGetDatum(IsDetached(grant) && grant->lsn <= GetFlushRecPtr(NULL)));
 }
 
 /* A grant that lives, or closes its name: copied; false for all others. */
@@ -255,6 +258,8 @@ CompareCandidates(const void *a, const void *b)
 		return order;
 	if (left->name.length != right->name.length)
 		return left->name.length < right->name.length ? -1 : 1;
+	if (left->token != right->token)
+		return left->token > right->token ? -1 : 1;
 	return SupersedesRow(left, right) ? -1 : SupersedesRow(right, left) ? 1 : 0;
 }
 
@@ -263,6 +268,16 @@ SameName(const LedgerRow *left, const LedgerRow *right)
 {
 	return left->name.length == right->name.length &&
 		memcmp(left->name.data, right->name.data, left->name.length) == 0;
+}
+
+/* Does one of the candidates before, of the same name, make one void? */
+static bool
+IsSuperseded(const LedgerRow *candidates, int which)
+{
+	for (int i = which - 1; i >= 0 && SameName(&candidates[i], &candidates[which]); i--)
+		if (SupersedesRow(&candidates[i], &candidates[which]))
+			return true;
+	return false;
 }
 
 static void
@@ -283,7 +298,7 @@ ShowLedger(RowBuilder *row)
 	{
 		LedgerRow  *candidate = &collector.candidates[i];
 
-		if (i > 0 && SameName(candidate, &collector.candidates[i - 1]))
+		if (IsSuperseded(collector.candidates, i))
 			continue;
 		ClearRow(row);
 		PutLedgerRow(row, candidate);

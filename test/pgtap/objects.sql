@@ -87,6 +87,8 @@ SELECT bag_eq(
 	$$SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_temp.function
 	  WHERE proname NOT IN ('protect_ledger', 'live_leases', 'server_status', 'user_objects')$$,
 	$$VALUES
+	('acquire', 'name text, ttl interval DEFAULT NULL::interval, wait interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
+	('release_session', '', 'integer'),
 	('try_acquire', 'name text, ttl interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
 	('renew', 'name text, token bigint, ttl interval DEFAULT NULL::interval', 'interval'),
 	('try_renew', 'name text, token bigint, ttl interval DEFAULT NULL::interval', 'boolean'),
@@ -108,7 +110,8 @@ SELECT bag_eq(
 	$$SELECT proname::text, provolatile, proparallel, proisstrict FROM pg_temp.function
 	  WHERE prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')$$,
 	$$VALUES
-	('try_acquire', 'v'::"char", 'u'::"char", false), ('renew', 'v', 'u', false), ('try_renew', 'v', 'u', false),
+	('acquire', 'v'::"char", 'u'::"char", false), ('release_session', 'v', 'u', false), ('try_acquire', 'v', 'u', false),
+	('renew', 'v', 'u', false), ('try_renew', 'v', 'u', false),
 	('renew_all', 'v', 'u', false), ('release', 'v', 'u', false), ('release_all', 'v', 'u', false),
 	('transfer', 'v', 'u', false), ('force_release', 'v', 'u', false), ('new_epoch', 'v', 'u', false),
 	('is_held', 'v', 'r', false), ('live_leases', 'v', 'r', false), ('server_status', 'v', 'r', false),
@@ -118,6 +121,7 @@ SELECT bag_eq(
 SELECT bag_eq(
 	$$SELECT what FROM lease.user_objects()$$,
 	$$SELECT 'FUNCTION ' || f FROM unnest(ARRAY[
+		'lease.acquire(text,interval,interval,text,text,text,text,text,interval,interval,jsonb)', 'lease.release_session()',
 		'lease.is_held(text,bigint)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
 		'lease.renew(text,bigint,interval)', 'lease.renew_all(text[],bigint[],interval)', 'lease.server_status()',
 		'lease.transfer(text,bigint,text)',
@@ -156,12 +160,13 @@ SELECT is(count(*), 1::bigint, 'lease.status has one row') FROM lease.status;
 SELECT bag_eq(
 	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
 	  WHERE attrelid = 'lease.ledger'::regclass AND attnum > 0$$,
-	$$VALUES (1::smallint, 'kind', 'text', true), (2, 'token', 'bigint', true), (3, 'name', 'text', false), (4, 'holder', 'text', false),
-	  (5, 'owner', 'oid', false), (6, 'ttl', 'interval', false), (7, 'granted_at', 'timestamp with time zone', false),
-	  (8, 'replaces', 'bigint', false), (9, 'lock_delay', 'interval', false), (10, 'min_hold', 'interval', false),
-	  (11, 'request_id', 'text', false), (12, 'correlation_id', 'text', false), (13, 'metadata', 'text', false),
-	  (14, 'system_identifier', 'bigint', false), (15, 'timeline', 'integer', false), (16, 'database', 'oid', false),
-	  (17, 'valid_from', 'bigint', false)$$,
+	$$VALUES (1::smallint, 'kind', 'text', true), (2, 'token', 'bigint', true), (3, 'name', 'text', false), (4, 'mode', 'text', false),
+	  (5, 'permits', 'integer', false), (6, 'capacity', 'integer', false), (7, 'holder', 'text', false),
+	  (8, 'owner', 'oid', false), (9, 'ttl', 'interval', false), (10, 'granted_at', 'timestamp with time zone', false),
+	  (11, 'replaces', 'bigint', false), (12, 'lock_delay', 'interval', false), (13, 'min_hold', 'interval', false),
+	  (14, 'request_id', 'text', false), (15, 'correlation_id', 'text', false), (16, 'metadata', 'text', false),
+	  (17, 'system_identifier', 'bigint', false), (18, 'timeline', 'integer', false), (19, 'database', 'oid', false),
+	  (20, 'valid_from', 'bigint', false)$$,
 	'the ledger has the columns that the library knows by number');
 
 SELECT bag_eq(
@@ -223,7 +228,8 @@ SELECT bag_eq(
 	('lease.default_ttl', 'integer', 'ms', 'user', '1', '2147483647', '30000'),
 	('lease.max_ttl', 'integer', 'ms', 'superuser', '1', '2147483647', '86400000'),
 	('lease.holder', 'string', NULL, 'user', NULL, NULL, ''),
-	('lease.correlation_id', 'string', NULL, 'user', NULL, NULL, '')$$,
+	('lease.correlation_id', 'string', NULL, 'user', NULL, NULL, ''),
+	('lease.allow_session_scope', 'bool', NULL, 'superuser', NULL, NULL, 'on')$$,
 	'the settings have their units, bounds and defaults');
 
 SELECT is_empty(

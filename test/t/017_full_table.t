@@ -15,7 +15,7 @@ use lib $FindBin::RealBin;
 use LeaseTest;
 use Test::More;
 
-my $node = lease_node('full', conf => 'lease.max_leases = 32');
+my $node = lease_node('full', conf => "lease.max_leases = 32\nmax_connections = 10");
 create_lease($node, 'other');
 
 

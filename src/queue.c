@@ -1,0 +1,248 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *	  Who waits for a name, in which order; hand-over.
+ *
+ * Each backend has one place (a Waiter), so it waits for one name at a time.
+ * The places of all that wait for a name form a ring, which the name's resource
+ * enters at whoever is first.  Order is order of arrival, and nobody is
+ * overtaken: who is first and does not fit keeps all others waiting, and so a
+ * writer is not starved by readers, nor they by writers, nor a large request
+ * for permits by small ones.
+ *
+ * Grants are handed over: whoever makes room reserves the grant for who is
+ * first in line, under the partition's lock, and wakes it.  It finds the name
+ * its own, and nobody else was woken.  What the grant takes (memory, labels) it
+ * brought along.
+ *
+ * A retry of a request that is queued stands right behind it.  If the first
+ * call leaves, the retry has its place; if it is served, the retry is sent to
+ * look again, and finds the grant that both asked for.
+ *
+ * Who is first sleeps no longer than until the next grant in its way ends, so
+ * that it takes over what nobody released.  Whoever lets a grant end sooner, or
+ * lets somebody else come first, alerts it (AlertFirst).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "clock.h"
+#include "queue.h"
+#include "storage/proc.h"
+
+static void
+Wake(const Waiter *waiter)
+{
+	SetLatch(&ProcGlobal->allProcs[waiter - Waiters].procLatch);
+}
+
+/* The place in a queue of the request that a grant is for, or NULL. */
+Waiter *
+FindTwin(const Resource *resource, const Grant *grant)
+{
+	if (grant->request_length == 0 || !IsDetached(grant))
+		return NULL;
+	for (Waiter *waiter = NextWaiter(resource, NULL); waiter != NULL;
+		 waiter = NextWaiter(resource, waiter))
+		if (IsDetached(waiter->grant) && IsSameRequest(waiter->grant, grant))
+			return waiter;
+	return NULL;
+}
+
+/*
+ * Queue up for a name, to be granted what is filled in; the grant is the
+ * queue's until we leave it.
+ */
+void
+JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant)
+{
+	Waiter	   *waiter = MyWaiter;
+	Waiter	   *twin = FindTwin(resource, grant);
+
+	Assert(WaiterState(waiter) == WAIT_NONE);
+	waiter->resource = resource;
+	waiter->grant = grant;
+	waiter->pid = MyProcPid;
+	waiter->generation++;
+	waiter->partition = lease->index;
+	waiter->since = MonotonicNow();
+	waiter->wake_at = 0;
+
+	if (twin != NULL)
+		dlist_insert_after(&twin->link, &waiter->link);
+	else if (resource->queue != NULL)
+		dlist_insert_before(&resource->queue->link, &waiter->link);
+	else
+	{
+		waiter->link.next = waiter->link.prev = &waiter->link;
+		resource->queue = waiter;
+	}
+	pg_atomic_fetch_add_u32(&Shared->waiting, 1);
+	pg_atomic_write_u32(&waiter->state, WAIT_QUEUED);
+}
+
+static void
+TakeOut(Waiter *waiter, WaitState state)
+{
+	Resource   *resource = waiter->resource;
+
+	if (resource->queue == waiter)
+		resource->queue = NextWaiter(resource, waiter);
+	dlist_delete(&waiter->link);
+	pg_atomic_fetch_sub_u32(&Shared->waiting, 1);
+	pg_atomic_write_u32(&waiter->state, state);
+}
+
+/* Until when is a grant in the way of others, if nobody does anything? */
+MonoTime
+IsInTheWayUntil(const Grant *grant)
+{
+	/* Somebody has it in hand, and will tell. */
+	if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING)
+		return MONO_NEVER;
+	return BlocksUntil(grant);
+}
+
+/* Something in the way of who is first in line ends at a time. */
+void
+AlertFirst(Resource *resource, MonoTime due)
+{
+	if (resource->queue != NULL && due < resource->queue->wake_at)
+		Wake(resource->queue);
+}
+
+/* Somebody is first in line who was not. */
+static void
+AlertNewFirst(Resource *resource)
+{
+	MonoTime	due = MONO_NEVER;
+	dlist_iter	iter;
+
+	if (resource->queue == NULL)
+		return;
+	dlist_foreach(iter, &resource->grants)
+		due = Min(due, IsInTheWayUntil(dlist_container(Grant, in_resource, iter.cur)));
+	AlertFirst(resource, due);
+}
+
+/* A grant of the name under the request that another is for, or NULL. */
+static Grant *
+FindGrantOfRequest(const Resource *resource, const Grant *wanted)
+{
+	MonoTime	now = MonotonicNow();
+	dlist_iter	iter;
+
+	if (wanted->request_length == 0 || !IsDetached(wanted))
+		return NULL;
+	dlist_foreach(iter, (dlist_head *) &resource->grants)
+	{
+		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
+
+		if (IsDetached(grant) && IsSameRequest(grant, wanted) &&
+			(grant->state == GRANT_RESERVED || IsLive(grant, now)))
+			return grant;
+	}
+	return NULL;
+}
+
+/*
+ * Serve who is first in line, if it is possible now: true if its place is free.
+ */
+static bool
+ServeFirst(const LeaseName *lease, Resource *resource)
+{
+	Waiter	   *waiter = resource->queue;
+	Grant	   *twin = FindGrantOfRequest(resource, waiter->grant);
+
+	if (twin != NULL && twin->state == GRANT_RESERVED)
+		return false;
+	if (twin != NULL)
+		TakeOut(waiter, WAIT_AGAIN);
+	else if (HasRoom(resource, waiter->grant->permits))
+	{
+		AttachGrant(resource, waiter->grant, lease->index);
+		TakeOut(waiter, WAIT_SERVED);
+	}
+	else
+		return false;
+	Wake(waiter);
+	return true;
+}
+
+/*
+ * Serve the queue as far as it goes.  To be called whenever there may be room:
+ * a grant was dropped, the capacity raised, a request granted.
+ */
+void
+ServeQueue(const LeaseName *lease, Resource *resource)
+{
+	Waiter	   *first = resource->queue;
+
+	while (resource->queue != NULL && ServeFirst(lease, resource))
+		;
+	if (resource->queue != first)
+		AlertNewFirst(resource);
+	DropUnusedName(lease, resource);
+}
+
+/*
+ * Leave the queue unserved, and hand back the grant that we brought.  Those
+ * behind us may fit.
+ */
+Grant *
+LeaveQueue(const LeaseName *lease)
+{
+	Waiter	   *waiter = MyWaiter;
+	Resource   *resource = waiter->resource;
+	bool		was_first = IsFirstInLine(waiter);
+
+	TakeOut(waiter, WAIT_NONE);
+	if (was_first)
+	{
+		AlertNewFirst(resource);
+		ServeQueue(lease, resource);
+	}
+	return waiter->grant;
+}
+
+/* Send all that wait for a name away, to find out what became of it. */
+void
+EvictWaiters(const LeaseName *lease, Resource *resource)
+{
+	while (resource->queue != NULL)
+	{
+		Waiter	   *waiter = resource->queue;
+
+		TakeOut(waiter, WAIT_AGAIN);
+		Wake(waiter);
+	}
+	DropUnusedName(lease, resource);
+}
+
+/*
+ * Look at the place of a backend: returns it with its partition locked if it
+ * is queued, or NULL, with no lock, if not.
+ */
+Waiter *
+LockWaiter(uint32 number, LWLockMode mode)
+{
+	Waiter	   *waiter = &Waiters[number];
+	int			partition;
+
+	if (WaiterState(waiter) != WAIT_QUEUED)
+		return NULL;
+	pg_read_barrier();
+	partition = *((volatile int *) &waiter->partition);
+	LWLockAcquire(PartitionLock(partition), mode);
+	if (WaiterState(waiter) == WAIT_QUEUED && waiter->partition == partition)
+		return waiter;
+	LWLockRelease(PartitionLock(partition));
+	return NULL;
+}
+
+void
+UnlockWaiter(const Waiter *waiter)
+{
+	LWLockRelease(PartitionLock(waiter->partition));
+}

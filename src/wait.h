@@ -1,0 +1,15 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.h
+ *	  Standing in a queue: how a backend sleeps, and what ends that.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LEASE_WAIT_H
+#define LEASE_WAIT_H
+
+#include "queue.h"
+
+extern void WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at);
+
+#endif							/* LEASE_WAIT_H */
