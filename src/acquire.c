@@ -356,7 +356,16 @@ OpenForWrite(Acquisition *acq)
 		OpenDatabaseForWrite(&acq->open);
 }
 
-/* Have a spare grant in hand, filled in; false if only the reserve is left. */
+/* Give back what a bid has in hand. */
+static void
+DropSpare(Bid *bid, const LeaseRequest *request)
+{
+	if (bid->spare.grant != NULL && request->scope != SCOPE_DETACHED)
+		DiscardHold(bid->spare.grant);
+	DiscardSpare(&bid->spare);
+}
+
+/* Have a spare grant in hand, filled in; one of the reserve is for a queue. */
 static void
 PrepareBid(Acquisition *acq, Bid *bid, bool for_queue)
 {
@@ -364,7 +373,7 @@ PrepareBid(Acquisition *acq, Bid *bid, bool for_queue)
 
 	if (bid->spare.grant != NULL && !(bid->spare.from_reserve && !for_queue))
 		return;
-	DiscardSpare(&bid->spare);
+	DropSpare(bid, request);
 	while (!PrepareGrant(&bid->spare, &bid->lease, &request->labels, for_queue))
 	{
 		OpenForWrite(acq);
@@ -456,15 +465,6 @@ Reserve(Acquisition *acq, Bid *bid)
 	}
 }
 
-/* Give back what a bid has in hand. */
-static void
-DropSpare(Bid *bid, const LeaseRequest *request)
-{
-	if (bid->spare.grant != NULL && request->scope != SCOPE_DETACHED)
-		DiscardHold(bid->spare.grant);
-	DiscardSpare(&bid->spare);
-}
-
 /* Give back what a bid got. */
 static void
 AbandonBid(Bid *bid, const LeaseRequest *request)
@@ -485,7 +485,7 @@ AbandonBid(Bid *bid, const LeaseRequest *request)
 		UnlockName(&bid->lease);
 	}
 	if (bid->state == BID_COUNTED || (bid->state == BID_HELD && request->scope != SCOPE_DETACHED))
-		GiveUpHold(&bid->lease, bid->grant, bid->token, request->scope);
+		GiveUpHold(bid->grant, bid->token, request->scope);
 	else if (bid->state == BID_RESERVED || bid->state == BID_HELD)
 	{
 		if (request->scope != SCOPE_DETACHED)

@@ -112,18 +112,24 @@ AlertFirst(Resource *resource, MonoTime due)
 		Wake(resource->queue);
 }
 
+/* When does the next grant of a name get out of the way by itself? */
+MonoTime
+NextOpening(const Resource *resource)
+{
+	MonoTime	next = MONO_NEVER;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, (dlist_head *) &resource->grants)
+		next = Min(next, IsInTheWayUntil(dlist_container(Grant, in_resource, iter.cur)));
+	return next;
+}
+
 /* Somebody is first in line who was not. */
 static void
 AlertNewFirst(Resource *resource)
 {
-	MonoTime	due = MONO_NEVER;
-	dlist_iter	iter;
-
-	if (resource->queue == NULL)
-		return;
-	dlist_foreach(iter, &resource->grants)
-		due = Min(due, IsInTheWayUntil(dlist_container(Grant, in_resource, iter.cur)));
-	AlertFirst(resource, due);
+	if (resource->queue != NULL)
+		AlertFirst(resource, NextOpening(resource));
 }
 
 /* A grant of the name under the request that another is for, or NULL. */

@@ -22,6 +22,7 @@ extern void ServeQueue(const LeaseName *lease, Resource *resource);
 extern void EvictWaiters(const LeaseName *lease, Resource *resource);
 extern void AlertFirst(Resource *resource, MonoTime due);
 extern Waiter *FindTwin(const Resource *resource, const Grant *grant);
+extern MonoTime NextOpening(const Resource *resource);
 extern MonoTime IsInTheWayUntil(const Grant *grant);
 
 /* Looking at all queues, place by place. */

@@ -66,30 +66,11 @@ ForgetHold(Hold *hold)
 }
 
 /*
- * End the lease of a hold that is over, and forget it.  Returns false if the
- * lease was lost before.
+ * The session lets go of a lease: it ends, unless our transaction holds it on.
+ * Returns false if it was lost before.
  */
 static bool
-EndHold(Hold *hold)
-{
-	LeaseName	lease;
-	Grant	   *grant;
-	bool		held;
-
-	ResolveHold(hold, &lease);
-	LockName(&lease, LW_EXCLUSIVE);
-	grant = FindGrant(&lease, hold->token);
-	held = grant != NULL && IsLive(grant, MonotonicNow());
-	if (grant != NULL)
-		EndHeld(&lease, grant);
-	UnlockName(&lease);
-	ForgetHold(hold);
-	return held;
-}
-
-/* The same, if only our transaction holds the lease on. */
-static bool
-LeaveToTransaction(Hold *hold)
+LetGo(Hold *hold)
 {
 	LeaseName	lease;
 	Grant	   *grant;
@@ -100,9 +81,13 @@ LeaveToTransaction(Hold *hold)
 	LockName(&lease, LW_EXCLUSIVE);
 	grant = FindGrant(&lease, hold->token);
 	held = grant != NULL && IsLive(grant, MonotonicNow());
-	if (grant != NULL)
+	if (grant != NULL && hold->by_transaction > 0)
 		grant->scope = SCOPE_TRANSACTION;
+	else if (grant != NULL)
+		EndHeld(&lease, grant);
 	UnlockName(&lease);
+	if (hold->by_transaction == 0)
+		ForgetHold(hold);
 	return held;
 }
 
@@ -115,7 +100,7 @@ EndLevel(int level)
 		Hold	   *hold = stack[--stack_used].hold;
 
 		if (--hold->by_transaction == 0 && hold->by_session == 0)
-			EndHold(hold);
+			LetGo(hold);
 	}
 }
 
@@ -278,7 +263,7 @@ AddHold(const LeaseName *lease, Grant *grant, Token token, LeaseScope scope)
 
 /* Undo the last AddHold. */
 void
-GiveUpHold(const LeaseName *lease, Grant *grant, Token token, LeaseScope scope)
+GiveUpHold(Grant *grant, Token token, LeaseScope scope)
 {
 	Hold	   *hold = hash_search(holds, &grant, HASH_FIND, NULL);
 
@@ -292,7 +277,7 @@ GiveUpHold(const LeaseName *lease, Grant *grant, Token token, LeaseScope scope)
 		hold->by_transaction--;
 	}
 	if (hold->by_session == 0 && hold->by_transaction == 0)
-		EndHold(hold);
+		LetGo(hold);
 }
 
 /*
@@ -327,7 +312,7 @@ ReleaseSession(void)
 	{
 		if (hold->token == INVALID_TOKEN || hold->by_session == 0)
 			continue;
-		if (hold->by_transaction > 0 ? LeaveToTransaction(hold) : EndHold(hold))
+		if (LetGo(hold))
 			count++;
 	}
 	return count;

@@ -24,7 +24,7 @@ extern bool IsOurHold(const Grant *grant);
 extern void PrepareHold(Grant *grant);
 extern void DiscardHold(Grant *grant);
 extern void AddHold(const LeaseName *lease, Grant *grant, Token token, LeaseScope scope);
-extern void GiveUpHold(const LeaseName *lease, Grant *grant, Token token, LeaseScope scope);
+extern void GiveUpHold(Grant *grant, Token token, LeaseScope scope);
 extern HoldRelease TakeOffHold(Grant *grant);
 extern int	ReleaseSession(void);
 

@@ -21,9 +21,7 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/inval.h"
-#include "utils/ps_status.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "clock.h"
 #include "grant.h"
@@ -32,7 +30,7 @@
 /* Sleep no longer than this without a look at whether there is still a ledger. */
 #define LONGEST_SLEEP	(USECS_PER_SEC)
 
-/* A grant in our way that is over: claimed, if we may; else only told. */
+/* A grant that is over and nobody has in hand, or NULL. */
 static Grant *
 FindOverdue(const Resource *resource, MonoTime now)
 {
@@ -46,18 +44,6 @@ FindOverdue(const Resource *resource, MonoTime now)
 			return grant;
 	}
 	return NULL;
-}
-
-/* When does the next grant in our way end? */
-static MonoTime
-NextEnd(const Resource *resource)
-{
-	MonoTime	next = MONO_NEVER;
-	dlist_iter	iter;
-
-	dlist_foreach(iter, (dlist_head *) &resource->grants)
-		next = Min(next, IsInTheWayUntil(dlist_container(Grant, in_resource, iter.cur)));
-	return next;
 }
 
 /* End what is over and in our way, having seen that there is something. */
@@ -105,7 +91,7 @@ PlanSleep(const LeaseName *lease, MonoTime until)
 		until = 0;
 	else if (IsFirstInLine(waiter))
 	{
-		until = Min(until, NextEnd(waiter->resource));
+		until = Min(until, NextOpening(waiter->resource));
 		if (until <= MonotonicNow())
 			until = 0;
 	}
@@ -162,12 +148,6 @@ Sleep(MonoTime until)
 	ResetLatch(MyLatch);
 }
 
-static bool
-MayReadOwner(Oid owner)
-{
-	return has_privs_of_role(GetUserId(), owner);
-}
-
 /* Who is in our way, as a sentence. */
 static char *
 DescribeObstacle(const LeaseName *lease)
@@ -188,7 +168,7 @@ DescribeObstacle(const LeaseName *lease)
 
 	if (!found)
 		return pstrdup("Others are waiting for it.");
-	if (!MayReadOwner(info.grant.owner))
+	if (!has_privs_of_role(GetUserId(), info.grant.owner))
 		return pstrdup("It is held by another role.");
 	if (info.grant.state == GRANT_RESERVED)
 		return psprintf("It is being granted to \"%s\".", info.holder);

@@ -140,15 +140,13 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 	if (grant->pid != 0)
 		Put(row, Col_pid, Int32GetDatum(grant->pid));
 	Put(row, Col_scope, CStringGetTextDatum(ScopeNames[grant->scope]));
-	if (grant->deadline == MONO_NEVER)
-		;
-	else if (IsLive(grant, now))
+	if (!IsLive(grant, now))
+		Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(BlocksUntil(grant), now)));
+	else if (grant->deadline != MONO_NEVER)
 	{
 		Put(row, Col_expires_at, TimestampTzGetDatum(WallTimeOf(grant->deadline, now)));
 		PutUsec(row, Col_remaining, grant->deadline - now);
 	}
-	else
-		Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(BlocksUntil(grant), now)));
 	if (grant->renewed_at != 0)
 		Put(row, Col_renewed_at, TimestampTzGetDatum(grant->renewed_at));
 	Put(row, Col_renewals, Int64GetDatum(grant->renewals));
@@ -266,8 +264,7 @@ CompareCandidates(const void *a, const void *b)
 static bool
 SameName(const LedgerRow *left, const LedgerRow *right)
 {
-	return left->name.length == right->name.length &&
-		memcmp(left->name.data, right->name.data, left->name.length) == 0;
+	return SpansEqual(&left->name, &right->name);
 }
 
 /* Does one of the candidates before, of the same name, make one void? */
