@@ -130,7 +130,7 @@ RETURNS bigint
 COMMENT ON FUNCTION lease.acquire(text, interval, interval, text, text, text, text, text, interval, interval, jsonb) IS
 'As lease.try_acquire, but waits until the name is free, first come, first served, and returns the token.
 wait: the longest wait; NULL waits as for any lock, until lock_timeout, statement_timeout or a cancel. A retry with the request_id of a call that is still queued shares its place.
-Errors: 55P03 the wait timed out; and those of lease.try_acquire.';
+Errors: 55P03 the wait timed out; 40P01 it would never end; and those of lease.try_acquire.';
 
 CREATE FUNCTION lease.try_acquire(
 	name text, ttl interval DEFAULT NULL,
@@ -144,6 +144,78 @@ COMMENT ON FUNCTION lease.try_acquire(text, interval, text, text, text, text, te
 'Takes the lease on a name and returns its fencing token, or NULL if the name is taken or closed. The grant is visible at once and durable as synchronous_commit demands; ROLLBACK does not take it back.
 name: 1 to 255 bytes. ttl: 1 ms to lease.max_ttl, default lease.default_ttl; counted on the monotonic clock. mode: exclusive or shared. scope: detached, only the TTL ends it; session, also the end of the session; transaction, also the end of the transaction; the latter two have no TTL unless one is given, are not durable, and are counted if the same session acquires them again. holder: for people, at most 127 bytes; default lease.holder, else application_name, else client address and pid. request_id: at most 127 bytes; a retry with the same name, role and id while the grant lives returns the same token and starts the TTL anew. correlation_id: at most 127 bytes, default lease.correlation_id. lock_delay: how long the name stays closed if the grant expires or is ended by force. min_hold: how long after the grant the name opens at the earliest. metadata: at most 1 kB as text.
 Errors: 22023 argument out of bounds, or request_id used with another mode, scope or holder, upgrade from shared to exclusive; 22004 name is NULL; 53400 table full; 25006 read-only transaction or standby; 55000 not preloaded, or ledger not durable.';
+
+CREATE FUNCTION lease.acquire_all(
+	names text[], ttl interval DEFAULT NULL, wait interval DEFAULT NULL,
+	mode text DEFAULT 'exclusive', scope text DEFAULT 'detached',
+	holder text DEFAULT NULL, request_id text DEFAULT NULL,
+	correlation_id text DEFAULT NULL, lock_delay interval DEFAULT NULL,
+	min_hold interval DEFAULT NULL, metadata jsonb DEFAULT NULL)
+RETURNS TABLE (name text, token bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_acquire_all';
+COMMENT ON FUNCTION lease.acquire_all(text[], interval, interval, text, text, text, text, text, interval, interval, jsonb) IS
+'Takes the leases on several names, all or none, and returns a row for each, in the order of their bytes, in which it also takes them. Those that it has already are kept for it while it waits for others; the TTLs of all start when it has the last.
+wait: the longest wait for all of them together; the other arguments are those of lease.acquire, for each name.
+Errors: 22023 a name appears more than once; and those of lease.acquire.';
+
+CREATE FUNCTION lease.try_acquire_all(
+	names text[], ttl interval DEFAULT NULL,
+	mode text DEFAULT 'exclusive', scope text DEFAULT 'detached',
+	holder text DEFAULT NULL, request_id text DEFAULT NULL,
+	correlation_id text DEFAULT NULL, lock_delay interval DEFAULT NULL,
+	min_hold interval DEFAULT NULL, metadata jsonb DEFAULT NULL)
+RETURNS TABLE (name text, token bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_try_acquire_all';
+COMMENT ON FUNCTION lease.try_acquire_all(text[], interval, text, text, text, text, text, interval, interval, jsonb) IS
+'As lease.acquire_all, but never waits for a holder: no row if any of the names is taken or closed.
+Errors: 22023 a name appears more than once; and those of lease.try_acquire.';
+
+CREATE FUNCTION lease.acquire_permit(
+	name text, capacity integer DEFAULT NULL, permits integer DEFAULT 1,
+	ttl interval DEFAULT NULL, wait interval DEFAULT NULL,
+	scope text DEFAULT 'detached',
+	holder text DEFAULT NULL, request_id text DEFAULT NULL,
+	correlation_id text DEFAULT NULL, lock_delay interval DEFAULT NULL,
+	min_hold interval DEFAULT NULL, metadata jsonb DEFAULT NULL)
+RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_acquire_permit';
+COMMENT ON FUNCTION lease.acquire_permit(text, integer, integer, interval, interval, text, text, text, text, interval, interval, jsonb) IS
+'Takes permits of a counting semaphore, waiting until there are enough, first come, first served, and returns the token that renews and releases them. A name is either a lease or a semaphore while it is in use. Permits are never counted per session: each call takes more of them.
+capacity: how many permits there are, 1 to 1000000; whoever uses the name first sets it, NULL takes what it is. permits: how many to take, 1 to capacity. The other arguments are those of lease.acquire.
+Errors: 22023 argument out of bounds, another capacity than the one in use, no capacity for a name that is not in use, or a name in use as a lease; and those of lease.acquire.';
+
+CREATE FUNCTION lease.try_acquire_permit(
+	name text, capacity integer DEFAULT NULL, permits integer DEFAULT 1,
+	ttl interval DEFAULT NULL,
+	scope text DEFAULT 'detached',
+	holder text DEFAULT NULL, request_id text DEFAULT NULL,
+	correlation_id text DEFAULT NULL, lock_delay interval DEFAULT NULL,
+	min_hold interval DEFAULT NULL, metadata jsonb DEFAULT NULL)
+RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_try_acquire_permit';
+COMMENT ON FUNCTION lease.try_acquire_permit(text, integer, integer, interval, text, text, text, text, interval, interval, jsonb) IS
+'As lease.acquire_permit, but never waits for a holder: NULL if there are too few permits, or others wait for them.
+Errors: those of lease.acquire_permit but 55P03 and 40P01.';
+
+CREATE FUNCTION lease.set_capacity(name text, capacity integer) RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_set_capacity';
+COMMENT ON FUNCTION lease.set_capacity(text, integer) IS
+'Resizes a semaphore in use and returns the capacity that it had. More permits serve who waits at once; fewer take none away, but are granted anew only when enough were released; who waits for more than there are is refused. It is on disk when the function returns.
+capacity: 1 to 1000000. It takes the privileges of all roles that hold permits.
+Errors: 22023 bad argument, or the name is not in use as a semaphore; 22004 NULL name or capacity; 42501 another role holds permits; 25006 read-only transaction or standby.';
+
+CREATE PROCEDURE lease.campaign(
+	name text, ttl interval DEFAULT NULL, wait interval DEFAULT NULL,
+	holder text DEFAULT NULL, mode text DEFAULT 'exclusive',
+	scope text DEFAULT 'detached', request_id text DEFAULT NULL,
+	correlation_id text DEFAULT NULL, lock_delay interval DEFAULT NULL,
+	min_hold interval DEFAULT NULL, metadata jsonb DEFAULT NULL,
+	INOUT token bigint DEFAULT NULL)
+	LANGUAGE C AS 'MODULE_PATHNAME', 'lease_campaign';
+COMMENT ON PROCEDURE lease.campaign(text, interval, interval, text, text, text, text, text, interval, interval, jsonb, bigint) IS
+'As lease.acquire, for long waits such as a leader election: it commits first and holds no snapshot while it waits, so that it keeps back neither VACUUM nor CREATE INDEX CONCURRENTLY. CALL it by itself, not in a transaction block.
+token: returned; what is passed does not matter. scope: detached or session.
+Errors: 2D000 called in a transaction; and those of lease.acquire.';
 
 --
 -- Keep, end, hand over
@@ -224,7 +296,7 @@ CREATE FUNCTION lease.live_leases(
 	OUT renewed_at timestamptz, OUT expires_at timestamptz, OUT remaining interval,
 	OUT ttl interval, OUT renewals bigint, OUT durable boolean,
 	OUT closed_until timestamptz, OUT request_id text, OUT correlation_id text,
-	OUT metadata text)
+	OUT metadata text, OUT waiters bigint, OUT permits integer, OUT capacity integer)
 RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1000 AS 'MODULE_PATHNAME', 'lease_live_leases';
 COMMENT ON FUNCTION lease.live_leases() IS
@@ -234,14 +306,15 @@ Errors: 55000 not preloaded, or ledger not durable.';
 CREATE VIEW lease.leases AS
 	SELECT name, mode, scope, token, holder,
 	       pg_catalog.pg_get_userbyid(owner) AS owner, pid,
-	       acquired_at, renewed_at, expires_at, remaining, ttl, renewals, durable,
+	       acquired_at, renewed_at, expires_at, remaining, ttl, renewals,
+	       waiters, permits, capacity, durable,
 	       closed_until, request_id, correlation_id, metadata::jsonb AS metadata
 	FROM lease.live_leases();
 COMMENT ON VIEW lease.leases IS
 'Every live lease of this database, and every name that stays closed for a while after its lease. Other roles'' leases show without name, holder, request_id, correlation_id and metadata, unless you are a member of pg_read_all_stats. On a standby it shows what the ledger holds.';
 COMMENT ON COLUMN lease.leases.name IS 'name that is leased or closed';
-COMMENT ON COLUMN lease.leases.mode IS 'exclusive';
-COMMENT ON COLUMN lease.leases.scope IS 'detached: only its TTL ends it, besides release';
+COMMENT ON COLUMN lease.leases.mode IS 'exclusive, shared, or permit of a semaphore';
+COMMENT ON COLUMN lease.leases.scope IS 'what ends it besides release: detached, its TTL alone; session or transaction, also their end';
 COMMENT ON COLUMN lease.leases.token IS 'fencing token';
 COMMENT ON COLUMN lease.leases.holder IS 'who holds it, for people';
 COMMENT ON COLUMN lease.leases.owner IS 'role that took it, and whose privileges it takes to act on it';
@@ -252,23 +325,64 @@ COMMENT ON COLUMN lease.leases.expires_at IS 'what the wall clock will show when
 COMMENT ON COLUMN lease.leases.remaining IS 'how much of the TTL is left; NULL if it is over, or on a standby';
 COMMENT ON COLUMN lease.leases.ttl IS 'TTL that a renewal without one starts anew';
 COMMENT ON COLUMN lease.leases.renewals IS 'number of renewals since the last restart';
+COMMENT ON COLUMN lease.leases.waiters IS 'how many wait for the name; NULL on a standby';
+COMMENT ON COLUMN lease.leases.permits IS 'permit: how many of the semaphore''s permits it takes';
+COMMENT ON COLUMN lease.leases.capacity IS 'permit: how many permits the semaphore has';
 COMMENT ON COLUMN lease.leases.durable IS 'the grant is on this server''s disk';
 COMMENT ON COLUMN lease.leases.closed_until IS 'the lease is over, and the name stays closed until then (lock_delay, min_hold)';
 COMMENT ON COLUMN lease.leases.request_id IS 'the client''s id of the attempt';
 COMMENT ON COLUMN lease.leases.correlation_id IS 'what the client marked the grant with';
 COMMENT ON COLUMN lease.leases.metadata IS 'the client''s metadata';
 
+CREATE FUNCTION lease.live_waiters(
+	OUT name text, OUT "position" integer, OUT holder text, OUT owner oid, OUT pid integer,
+	OUT mode text, OUT permits integer, OUT waiting_since timestamptz, OUT waited interval,
+	OUT blocked_by bigint[])
+RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 100 AS 'MODULE_PATHNAME', 'lease_live_waiters';
+COMMENT ON FUNCTION lease.live_waiters() IS
+'What view lease.waiters shows.
+Errors: 55000 not preloaded.';
+
+CREATE VIEW lease.waiters AS
+	SELECT name, "position", holder, pg_catalog.pg_get_userbyid(owner) AS owner, pid,
+	       mode, permits, waiting_since, waited, blocked_by
+	FROM lease.live_waiters();
+COMMENT ON VIEW lease.waiters IS
+'Who waits for a lease or permit in this database, in which order, and for whom. Other roles'' waiters show without name and holder, unless you are a member of pg_read_all_stats. Nobody waits on a standby.';
+COMMENT ON COLUMN lease.waiters.name IS 'name that is waited for';
+COMMENT ON COLUMN lease.waiters."position" IS 'place in the name''s queue; 1 is served next';
+COMMENT ON COLUMN lease.waiters.holder IS 'who waits, for people';
+COMMENT ON COLUMN lease.waiters.owner IS 'role that waits';
+COMMENT ON COLUMN lease.waiters.pid IS 'process that waits';
+COMMENT ON COLUMN lease.waiters.mode IS 'exclusive, shared or permit';
+COMMENT ON COLUMN lease.waiters.permits IS 'permit: how many it wants';
+COMMENT ON COLUMN lease.waiters.waiting_since IS 'what the wall clock showed when it joined the queue';
+COMMENT ON COLUMN lease.waiters.waited IS 'how long it has waited';
+COMMENT ON COLUMN lease.waiters.blocked_by IS 'tokens of the grants that must end before it, and those ahead of it, can be served; empty while a grant is being made';
+
+CREATE FUNCTION lease.blocking_pids(pid integer) RETURNS integer[]
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'lease_blocking_pids';
+COMMENT ON FUNCTION lease.blocking_pids(integer) IS
+'The processes that keep a process from the lease that it waits for, as pg_blocking_pids tells of locks: those that hold it in scope session or transaction or are being granted it, and those ahead with a request that excludes its own. 0 stands for a detached lease, which no process holds. Empty if it does not wait for a lease.
+pid: process ID of a session.
+Errors: 22004 pid is NULL; 55000 not preloaded.';
+
 CREATE FUNCTION lease.server_status(
 	OUT version text, OUT epoch bigint, OUT timeline bigint, OUT next_token bigint,
 	OUT leases_used bigint, OUT leases_allowed bigint, OUT ledger_size bigint,
-	OUT ledger_garbage bigint, OUT worker_state text, OUT last_reap timestamptz)
+	OUT ledger_garbage bigint, OUT worker_state text, OUT last_reap timestamptz,
+	OUT waiters bigint)
 RETURNS record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'lease_server_status';
 COMMENT ON FUNCTION lease.server_status() IS
 'What view lease.status shows.
 Errors: 55000 not preloaded, or ledger not durable.';
 
-CREATE VIEW lease.status AS SELECT * FROM lease.server_status();
+CREATE VIEW lease.status AS
+	SELECT version, epoch, timeline, next_token, leases_used, leases_allowed, waiters,
+	       ledger_size, ledger_garbage, worker_state, last_reap
+	FROM lease.server_status();
 COMMENT ON VIEW lease.status IS 'The state of leases in this database and server, in one row.';
 COMMENT ON COLUMN lease.status.version IS 'version of the SQL objects that the library serves';
 COMMENT ON COLUMN lease.status.epoch IS 'epoch of the next token; on a standby, of the tokens reserved so far';
@@ -276,6 +390,7 @@ COMMENT ON COLUMN lease.status.timeline IS 'the server''s timeline';
 COMMENT ON COLUMN lease.status.next_token IS 'next token that will be granted in this database, or a smaller one; NULL on a standby';
 COMMENT ON COLUMN lease.status.leases_used IS 'leases, closed names and unfinished ends in the table, of all databases; NULL on a standby';
 COMMENT ON COLUMN lease.status.leases_allowed IS 'lease.max_leases';
+COMMENT ON COLUMN lease.status.waiters IS 'how many wait for leases, in all databases; NULL on a standby';
 COMMENT ON COLUMN lease.status.ledger_size IS 'size of lease.ledger in bytes';
 COMMENT ON COLUMN lease.status.ledger_garbage IS 'ended rows that VACUUM has yet to remove, as the statistics know';
 COMMENT ON COLUMN lease.status.worker_state IS 'idle, reaping, launcher absent, or standby';
@@ -286,13 +401,16 @@ COMMENT ON COLUMN lease.status.last_reap IS 'when a reaper last looked after thi
 --
 CREATE FUNCTION lease.user_objects(OUT what text) RETURNS SETOF text
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT 'FUNCTION ' || p.oid::regprocedure::text
+	SELECT CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END || p.oid::regprocedure::text
 	FROM pg_proc p
 	WHERE p.pronamespace = 'lease'::regnamespace
-	  AND p.proname IN ('acquire', 'try_acquire', 'renew', 'try_renew', 'renew_all', 'release',
-	                    'release_all', 'release_session', 'transfer', 'is_held', 'live_leases', 'server_status')
+	  AND p.proname IN ('acquire', 'try_acquire', 'acquire_all', 'try_acquire_all',
+	                    'acquire_permit', 'try_acquire_permit', 'set_capacity', 'campaign',
+	                    'renew', 'try_renew', 'renew_all', 'release', 'release_all',
+	                    'release_session', 'transfer', 'is_held', 'blocking_pids',
+	                    'live_leases', 'live_waiters', 'server_status')
 	UNION ALL
-	SELECT 'TABLE ' || v FROM unnest(ARRAY['lease.leases', 'lease.status']) v
+	SELECT 'TABLE ' || v FROM unnest(ARRAY['lease.leases', 'lease.waiters', 'lease.status']) v
 $$;
 COMMENT ON FUNCTION lease.user_objects() IS
 'The functions and views that lease.allow grants and lease.disallow takes back, as GRANT names them.';
@@ -335,5 +453,5 @@ COMMENT ON FUNCTION lease.disallow(regrole) IS
 'Takes back what lease.allow granted a role. Its leases live on until their TTL runs out.
 Errors: 42704 no such role; 42501 you may not revoke it; 22004 NULL role.';
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA lease FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA lease FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA lease FROM PUBLIC;

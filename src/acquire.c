@@ -27,6 +27,7 @@
 
 #include "acquire.h"
 #include "clock.h"
+#include "judge.h"
 #include "lessor.h"
 #include "queue.h"
 #include "session.h"
@@ -64,162 +65,9 @@ typedef struct Acquisition
 	Bid		   *bids;
 } Acquisition;
 
-/* What an acquirer finds. */
-typedef enum Finding
-{
-	NAME_VACANT,				/* there is room, but no spare grant to fill it */
-	NAME_UNLISTED,				/* the same, but the name table is full */
-	NAME_RESERVED,				/* reserved for us */
-	NAME_OVERDUE,				/* a dead grant in the way, now claimed by us */
-	NAME_SETTLING,				/* somebody is writing; look again after that */
-	NAME_TAKEN,					/* held, being granted, or closed */
-	NAME_QUEUED,				/* the same, and we stand in its queue */
-	NAME_RETRIED,				/* held under the same request id */
-	NAME_HELD_HERE,				/* held by our session; one more hold */
-
-	/* Refused. */
-	NAME_IS_SEMAPHORE,
-	NAME_IS_LEASE,
-	NAME_HAS_NO_CAPACITY,
-	NAME_HAS_OTHER_CAPACITY,
-	NAME_IS_TOO_SMALL,
-	NAME_CANNOT_UPGRADE,
-	NAME_REQUEST_DIFFERS
-} Finding;
-
-/* What is known of a name that was looked at. */
-typedef struct Look
-{
-	Grant	   *overdue;		/* a dead grant in the way */
-	Grant	   *same;			/* held, or being made, under our request id, or
-								 * held by our session */
-	bool		being_made;		/* our request is, by another call */
-	bool		settling;		/* a dead grant in the way is being ended */
-	int64		blocked;		/* permits that nobody can have yet */
-} Look;
-
-/* Is a grant, or one that waits to be, of the same attempt as a bid? */
-static bool
-IsRetryOf(const Grant *grant, const LeaseRequest *request)
-{
-	return grant->owner == GetUserId() &&
-		HasRequestId(grant, &request->labels.request_id) &&
-		(IsDetached(grant) || grant->pid == MyProcPid);
-}
-
-static void
-LookAtGrant(Look *look, Grant *grant, const LeaseRequest *request, MonoTime now)
-{
-	bool		retry = IsRetryOf(grant, request);
-
-	switch (grant->state)
-	{
-		case GRANT_RESERVED:
-			look->being_made |= retry;
-			look->blocked += grant->permits;
-			break;
-		case GRANT_ENDING:
-			if (grant->deadline > now)
-				look->blocked += grant->permits;
-			else
-				look->settling = true;
-			break;
-		default:
-			if (IsLive(grant, now) &&
-				(retry || (request->scope != SCOPE_DETACHED &&
-						   request->capacity == WHOLE_LEASE && IsOurHold(grant))))
-				look->same = grant;
-			if (BlocksUntil(grant) > now)
-				look->blocked += grant->permits;
-			else
-				look->overdue = grant;
-	}
-}
-
-/* Does what is asked for differ from what was under the same request id? */
-static bool
-Differs(const Grant *grant, const LeaseRequest *request)
-{
-	return grant->permits != request->permits ||
-		grant->scope != request->scope ||
-		(!request->holder_is_default && !HasHolder(grant, &request->labels.holder));
-}
-
-/* What does a grant that is the session's, or the request's, already mean? */
-static Finding
-JudgeOwn(const Grant *grant, const LeaseRequest *request)
-{
-	if (IsRetryOf(grant, request))
-		return Differs(grant, request) ? NAME_REQUEST_DIFFERS : NAME_RETRIED;
-	return grant->permits < request->permits ? NAME_CANNOT_UPGRADE : NAME_HELD_HERE;
-}
-
-/* Can the name not be what the request takes it for?  VACANT if it can. */
-static Finding
-JudgeKind(const Resource *resource, const LeaseRequest *request)
-{
-	if (request->capacity == WHOLE_LEASE)
-		return IsSemaphore(resource) ? NAME_IS_SEMAPHORE : NAME_VACANT;
-	if (!IsSemaphore(resource))
-		return NAME_IS_LEASE;
-	if (request->capacity != 0 && request->capacity != resource->capacity)
-		return NAME_HAS_OTHER_CAPACITY;
-	return request->permits > resource->capacity ? NAME_IS_TOO_SMALL : NAME_VACANT;
-}
-
-/* Nothing to find out grant by grant? */
-static bool
-IsPlainlyVacant(const Resource *resource, const LeaseRequest *request)
-{
-	return resource->queue == NULL && HasRoom(resource, request->permits) &&
-		request->labels.request_id.length == 0 &&
-		(request->scope == SCOPE_DETACHED || !HoldsLeases());
-}
-
-/* What a name means for a request, and the grant that is about. */
-static Finding
-JudgeName(const LeaseName *lease, const LeaseRequest *request, Grant **about)
-{
-	Resource   *resource = FindResource(lease);
-	MonoTime	now = MonotonicNow();
-	Look		look = {0};
-	Finding		kind;
-	dlist_iter	iter;
-
-	*about = NULL;
-	if (resource == NULL)
-		return request->capacity == 0 ? NAME_HAS_NO_CAPACITY : NAME_VACANT;
-	kind = JudgeKind(resource, request);
-	if (kind == NAME_VACANT && IsPlainlyVacant(resource, request))
-		return NAME_VACANT;
-
-	dlist_foreach(iter, &resource->grants)
-		LookAtGrant(&look, dlist_container(Grant, in_resource, iter.cur), request, now);
-	if (kind != NAME_VACANT && (look.blocked > 0 || resource->queue != NULL))
-		return kind;
-	if (look.same != NULL)
-	{
-		*about = look.same;
-		return JudgeOwn(look.same, request);
-	}
-	if (look.being_made)
-		return NAME_SETTLING;
-	if (kind == NAME_VACANT)
-	{
-		if (resource->queue != NULL)
-			return NAME_TAKEN;
-		if (HasRoom(resource, request->permits))
-			return NAME_VACANT;
-		if (look.blocked + request->permits > resource->capacity)
-			return NAME_TAKEN;
-	}
-	*about = look.overdue;
-	return look.overdue != NULL ? NAME_OVERDUE : NAME_SETTLING;
-}
-
 /* Fill in a spare grant with what is asked for. */
 static void
-FillGrant(Grant *grant, const LeaseRequest *request)
+FillGrant(Grant *grant, const LeaseRequest *request, int count)
 {
 	StampGrant(grant, request->ttl);
 	grant->permits = request->permits;
@@ -229,6 +77,7 @@ FillGrant(Grant *grant, const LeaseRequest *request)
 	grant->owner = GetUserId();
 	grant->has_metadata = request->metadata.length > 0;
 	grant->lsn = InvalidXLogRecPtr;
+	grant->awaits_others = count > 1 && request->wait != DO_NOT_WAIT;
 }
 
 /* Make one more hold of a lease of our session.  Under the partition's lock. */
@@ -239,6 +88,53 @@ HoldAgain(Bid *bid, Grant *grant, const LeaseRequest *request)
 	grant->scope = Max(grant->scope, request->scope);
 	bid->grant = grant;
 	bid->token = grant->token;
+}
+
+/*
+ * A lease that needs no row, nor any other with it, is held as soon as it is
+ * reserved if there is a token at hand.  Under the partition's lock.
+ */
+static bool
+HoldAtOnce(Acquisition *acq, Bid *bid)
+{
+	if (acq->request->scope == SCOPE_DETACHED || acq->count > 1)
+		return false;
+	bid->token = TokenAtHand(acq->open.db);
+	if (bid->token == INVALID_TOKEN)
+		return false;
+	bid->grant->token = bid->token;
+	bid->grant->acquired_at = GetCurrentTimestamp();
+	StartHolding(&bid->lease, bid->grant, MonotonicNow());
+	return true;
+}
+
+/* Take a vacant name with the spare grant, if we have it. */
+static Finding
+Occupy(Acquisition *acq, Bid *bid)
+{
+	if (bid->spare.grant == NULL || bid->spare.from_reserve)
+		return NAME_VACANT;
+	bid->grant = LinkGrant(&bid->lease, &bid->spare, acq->request->capacity);
+	if (bid->grant == NULL)
+		return NAME_UNLISTED;
+	return HoldAtOnce(acq, bid) ? NAME_HELD : NAME_RESERVED;
+}
+
+/* Queue up for a taken name with the spare grant, if we wait and have it. */
+static Finding
+QueueUp(Acquisition *acq, Bid *bid)
+{
+	Resource   *resource = FindResource(&bid->lease);
+	Waiter	   *twin;
+
+	if (bid->spare.grant == NULL || acq->request->wait == DO_NOT_WAIT)
+		return NAME_TAKEN;
+	twin = FindTwin(resource, bid->spare.grant);
+	if (twin != NULL && Differs(twin->grant, acq->request))
+		return NAME_REQUEST_DIFFERS;
+	JoinQueue(&bid->lease, resource, bid->spare.grant);
+	bid->spare.grant = NULL;
+	return NAME_QUEUED;
 }
 
 /*
@@ -254,27 +150,10 @@ Approach(Acquisition *acq, Bid *bid)
 
 	LockName(&bid->lease, LW_EXCLUSIVE);
 	finding = JudgeName(&bid->lease, request, &about);
-	if (finding == NAME_VACANT && bid->spare.grant != NULL && !bid->spare.from_reserve)
-	{
-		Grant	   *grant = LinkGrant(&bid->lease, &bid->spare, request->capacity);
-
-		finding = grant != NULL ? NAME_RESERVED : NAME_UNLISTED;
-		bid->grant = grant;
-	}
-	else if (finding == NAME_TAKEN && bid->spare.grant != NULL && request->wait != DO_NOT_WAIT)
-	{
-		Resource   *resource = FindResource(&bid->lease);
-		Waiter	   *twin = FindTwin(resource, bid->spare.grant);
-
-		if (twin != NULL && Differs(twin->grant, request))
-			finding = NAME_REQUEST_DIFFERS;
-		else
-		{
-			JoinQueue(&bid->lease, resource, bid->spare.grant);
-			bid->spare.grant = NULL;
-			finding = NAME_QUEUED;
-		}
-	}
+	if (finding == NAME_VACANT)
+		finding = Occupy(acq, bid);
+	else if (finding == NAME_TAKEN)
+		finding = QueueUp(acq, bid);
 	else if (finding == NAME_OVERDUE && !IsDetached(about))
 		EndHeld(&bid->lease, about);
 	else if (finding == NAME_OVERDUE && acq->open.ledger != NULL)
@@ -288,64 +167,6 @@ Approach(Acquisition *acq, Bid *bid)
 		HoldAgain(bid, about, request);
 	UnlockName(&bid->lease);
 	return finding;
-}
-
-static void
-Refuse(const Bid *bid, const LeaseRequest *request, Finding finding)
-{
-	int			length = (int) bid->name.length;
-	const char *name = bid->name.data;
-
-	switch (finding)
-	{
-		case NAME_IS_SEMAPHORE:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"%.*s\" is in use as a semaphore", length, name),
-					 errhint("Take a permit of it with lease.acquire_permit, or use another name.")));
-			break;
-		case NAME_IS_LEASE:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"%.*s\" is in use as a lease", length, name),
-					 errhint("Take it with lease.acquire, or use another name.")));
-			break;
-		case NAME_HAS_NO_CAPACITY:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("semaphore \"%.*s\" is not in use and needs a capacity", length, name),
-					 errhint("Whoever uses it first sets its capacity.")));
-			break;
-		case NAME_HAS_OTHER_CAPACITY:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("semaphore \"%.*s\" is in use with another capacity than %d",
-							length, name, request->capacity),
-					 errhint("Use lease.set_capacity to resize it.")));
-			break;
-		case NAME_IS_TOO_SMALL:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("semaphore \"%.*s\" has fewer permits than %d", length, name,
-							request->permits)));
-			break;
-		case NAME_CANNOT_UPGRADE:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("cannot upgrade lease \"%.*s\" from shared to exclusive", length, name),
-					 errhint("Release it first.")));
-			break;
-		default:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("request id \"%.*s\" was used for lease \"%.*s\" with another mode, scope or holder",
-							(int) request->labels.request_id.length, request->labels.request_id.data,
-							length, name),
-					 errdetail("This call asks for mode \"%s\", scope \"%s\" and holder \"%.*s\".",
-							   ModeName(request->permits, request->capacity),
-							   ScopeNames[request->scope],
-							   (int) request->labels.holder.length, request->labels.holder.data)));
-	}
 }
 
 /* See that the ledger is open, for those who end or write rows. */
@@ -365,43 +186,59 @@ DropSpare(Bid *bid, const LeaseRequest *request)
 	DiscardSpare(&bid->spare);
 }
 
-/* Have a spare grant in hand, filled in; one of the reserve is for a queue. */
-static void
+/*
+ * Have a spare grant in hand, filled in, if there is one; of the reserve, which
+ * is for a queue only, if it must be.
+ */
+static bool
 PrepareBid(Acquisition *acq, Bid *bid, bool for_queue)
 {
 	const LeaseRequest *request = acq->request;
 
 	if (bid->spare.grant != NULL && !(bid->spare.from_reserve && !for_queue))
-		return;
+		return true;
 	DropSpare(bid, request);
-	while (!PrepareGrant(&bid->spare, &bid->lease, &request->labels, for_queue))
+	if (!PrepareGrant(&bid->spare, &bid->lease, &request->labels, for_queue))
+		return false;
+	FillGrant(bid->spare.grant, request, acq->count);
+	if (request->scope != SCOPE_DETACHED)
+		PrepareHold(bid->spare.grant);
+	return true;
+}
+
+/* The same, whatever has to be ended for it. */
+static void
+RequireBid(Acquisition *acq, Bid *bid, bool for_queue)
+{
+	while (!PrepareBid(acq, bid, for_queue))
 	{
 		OpenForWrite(acq);
 		MakeRoom(&acq->open);
 	}
-	FillGrant(bid->spare.grant, request);
-	if (request->scope != SCOPE_DETACHED)
-		PrepareHold(bid->spare.grant);
 }
 
 /* Wait in the queue that we joined.  Returns false if we are to look again. */
 static bool
 AwaitTurn(Acquisition *acq, Bid *bid)
 {
+	bool		served;
+
 	bid->state = BID_QUEUED;
 	CloseDatabase(&acq->open);
 	WaitInQueue(&bid->lease, &bid->name, acq->give_up_at);
+	served = WaiterState(MyWaiter) == WAIT_SERVED;
 	bid->grant = MyWaiter->grant;
-	if (WaiterState(MyWaiter) == WAIT_SERVED)
-		bid->state = BID_RESERVED;
-	else
-	{
-		bid->state = BID_NOTHING;
+	bid->state = served ? BID_RESERVED : BID_NOTHING;
+	if (!served)
 		bid->spare.grant = bid->grant;
-		OpenDatabaseForRead(&acq->open);
-	}
 	pg_atomic_write_u32(&MyWaiter->state, WAIT_NONE);
-	return bid->state == BID_RESERVED;
+
+	/* One that only its TTL would end is not for a client that has gone. */
+	if (acq->request->scope == SCOPE_DETACHED)
+		CheckClient();
+	if (!served)
+		OpenDatabaseForRead(&acq->open);
+	return served;
 }
 
 /* Get hold of one name.  Returns false if it is taken, and we do not wait. */
@@ -410,22 +247,28 @@ Reserve(Acquisition *acq, Bid *bid)
 {
 	const LeaseRequest *request = acq->request;
 
+	(void) PrepareBid(acq, bid, false);
 	for (;;)
 	{
 		Finding		finding;
 
-		/* What is claimed is ours to finish. */
+		/* What is claimed or held is ours to finish. */
 		HOLD_INTERRUPTS();
 		bid->grant = NULL;
 		finding = Approach(acq, bid);
 		if (finding == NAME_OVERDUE && bid->grant != NULL)
 			FinishGrant(&acq->open, &bid->lease, bid->grant);
+		else if (finding == NAME_HELD)
+		{
+			AddHold(&bid->lease, bid->grant, bid->token, request->scope);
+			bid->state = BID_HELD;
+		}
 		RESUME_INTERRUPTS();
 
 		switch (finding)
 		{
 			case NAME_VACANT:
-				PrepareBid(acq, bid, false);
+				RequireBid(acq, bid, false);
 				break;
 			case NAME_UNLISTED:
 				OpenForWrite(acq);
@@ -433,6 +276,8 @@ Reserve(Acquisition *acq, Bid *bid)
 				break;
 			case NAME_RESERVED:
 				bid->state = BID_RESERVED;
+				return true;
+			case NAME_HELD:
 				return true;
 			case NAME_OVERDUE:
 				OpenForWrite(acq);
@@ -443,7 +288,7 @@ Reserve(Acquisition *acq, Bid *bid)
 			case NAME_TAKEN:
 				if (request->wait == DO_NOT_WAIT)
 					return false;
-				PrepareBid(acq, bid, true);
+				RequireBid(acq, bid, true);
 				break;
 			case NAME_QUEUED:
 				if (AwaitTurn(acq, bid))
@@ -460,7 +305,7 @@ Reserve(Acquisition *acq, Bid *bid)
 				bid->state = BID_COUNTED;
 				return true;
 			default:
-				Refuse(bid, request, finding);
+				Refuse(&bid->name, request, finding);
 		}
 	}
 }
@@ -473,8 +318,8 @@ AbandonBid(Bid *bid, const LeaseRequest *request)
 	{
 		LockName(&bid->lease, LW_EXCLUSIVE);
 		if (WaiterState(MyWaiter) == WAIT_QUEUED)
-			bid->spare.grant = LeaveQueue(&bid->lease);
-		else if (WaiterState(MyWaiter) == WAIT_AGAIN)
+			LeaveQueue(&bid->lease);
+		if (WaiterState(MyWaiter) == WAIT_AGAIN)
 			bid->spare.grant = MyWaiter->grant;
 		else if (WaiterState(MyWaiter) == WAIT_SERVED)
 		{
@@ -593,12 +438,33 @@ HoldBids(Acquisition *acq)
 	}
 }
 
+/*
+ * Get hold of all names.  Those that an earlier call got run while we wait for
+ * others, so their TTLs start anew once more, and what was lost is asked for
+ * again.
+ */
 static bool
 ReserveAll(Acquisition *acq)
 {
-	for (int i = 0; i < acq->count; i++)
-		if (!Reserve(acq, &acq->bids[i]))
-			return false;
+	bool		lost;
+
+	do
+	{
+		lost = false;
+		for (int i = 0; i < acq->count; i++)
+			if (acq->bids[i].state == BID_NOTHING && !Reserve(acq, &acq->bids[i]))
+				return false;
+		for (int i = 0; i < acq->count && acq->count > 1; i++)
+		{
+			Bid		   *bid = &acq->bids[i];
+
+			if (bid->state != BID_RENEWED ||
+				RenewLease(&bid->name, bid->token, acq->request->ttl) != LEASE_LOST)
+				continue;
+			bid->state = BID_NOTHING;
+			lost = true;
+		}
+	} while (lost);
 	return true;
 }
 
@@ -645,7 +511,7 @@ AcquireLeases(const LeaseRequest *request, const Span *names, int count, Token *
 		OpenDatabaseForWrite(&acq.open);
 	else
 	{
-		EnableHolds();
+		EnableHolds(count);
 		OpenDatabaseForRead(&acq.open);
 	}
 

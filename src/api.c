@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * api.c
- *	  SQL functions: arguments in, errors out, nothing else.
+ *	  SQL functions for who holds a lease, and for administrators: arguments in,
+ *	  errors out, nothing else.  Those that take leases are in api_acquire.c.
  *
  * Every function checks all of its arguments before anything is done, so that
  * bad input leaves nothing half done.  What each does is told to users by the
@@ -13,27 +14,22 @@
 
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "common/int.h"
-#include "fmgr.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/jsonb.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "acquire.h"
+#include "args.h"
+#include "capacity.h"
 #include "clock.h"
+#include "deadlock.h"
 #include "explain.h"
 #include "lessor.h"
 #include "session.h"
-#include "settings.h"
 
-PG_FUNCTION_INFO_V1(lease_acquire);
-PG_FUNCTION_INFO_V1(lease_try_acquire);
 PG_FUNCTION_INFO_V1(lease_release_session);
 PG_FUNCTION_INFO_V1(lease_renew);
 PG_FUNCTION_INFO_V1(lease_try_renew);
@@ -43,336 +39,11 @@ PG_FUNCTION_INFO_V1(lease_release_all);
 PG_FUNCTION_INFO_V1(lease_transfer);
 PG_FUNCTION_INFO_V1(lease_force_release);
 PG_FUNCTION_INFO_V1(lease_new_epoch);
+PG_FUNCTION_INFO_V1(lease_set_capacity);
 PG_FUNCTION_INFO_V1(lease_is_held);
+PG_FUNCTION_INFO_V1(lease_blocking_pids);
 PG_FUNCTION_INFO_V1(lease_protect_ledger);
 PG_FUNCTION_INFO_V1(lease_advance_clock);
-
-/* What all that grants or ends must be allowed to do. */
-static void
-RequireWritable(const char *function)
-{
-	RequirePreloaded();
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
-	PreventCommandIfParallelMode(function);
-}
-
-static void
-RequireNotNull(FunctionCallInfo fcinfo, int argno, const char *what)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what)));
-}
-
-/* A text datum; the span lives as long as the datum. */
-static Span
-TextSpan(Datum datum)
-{
-	text	   *txt = DatumGetTextPP(datum);
-	Span		span = {VARDATA_ANY(txt), VARSIZE_ANY_EXHDR(txt)};
-
-	return span;
-}
-
-/* How much of a text that is too long to quote: whole characters. */
-static int
-ClippedLength(const Span *text, int most)
-{
-	return pg_mbcliplen(text->data, text->length, most);
-}
-
-static Span
-CheckName(Datum datum)
-{
-	Span		name = TextSpan(datum);
-
-	if (name.length < 1 || name.length > LEASE_NAME_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lease name \"%.*s\" has %u bytes; it must have 1 to %d",
-						ClippedLength(&name, LEASE_NAME_MAX), name.data,
-						name.length, LEASE_NAME_MAX)));
-	return name;
-}
-
-static Span
-NameArg(FunctionCallInfo fcinfo, int argno)
-{
-	RequireNotNull(fcinfo, argno, "lease name");
-	return CheckName(PG_GETARG_DATUM(argno));
-}
-
-static Token
-CheckToken(Token token)
-{
-	if (token < 1 || token >= TOKEN_LIMIT)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("token " INT64_FORMAT " is out of range: it must be from 1 to " INT64_FORMAT,
-						token, TOKEN_LIMIT - 1)));
-	return token;
-}
-
-static Token
-TokenArg(FunctionCallInfo fcinfo, int argno)
-{
-	RequireNotNull(fcinfo, argno, "token");
-	return CheckToken(PG_GETARG_INT64(argno));
-}
-
-/* An optional text of at most so many bytes; length 0 if NULL. */
-static Span
-LabelArg(FunctionCallInfo fcinfo, int argno, const char *what)
-{
-	Span		label;
-
-	if (PG_ARGISNULL(argno))
-		return SpanOf("");
-	label = TextSpan(PG_GETARG_DATUM(argno));
-	if (label.length > LEASE_LABEL_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s \"%.*s\" has %u bytes; it must have at most %d",
-						what, ClippedLength(&label, LEASE_LABEL_MAX), label.data,
-						label.length, LEASE_LABEL_MAX)));
-	return label;
-}
-
-static char *
-IntervalText(const Interval *interval)
-{
-	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)));
-}
-
-/*
- * An interval in microseconds.  A day counts as 24 hours; months have no fixed
- * length and are refused, and so are infinite intervals, whose months are the
- * largest of all.
- */
-static int64
-CheckDuration(const Interval *interval, const char *what, int64 least)
-{
-	int64		most = (int64) MaxTtl * 1000;
-	int64		usec;
-
-	if (interval->month != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s \"%s\" has no fixed length", what, IntervalText(interval)),
-				 errdetail("Months and years vary, and a lease cannot last for ever."),
-				 errhint("Give it in days, hours, minutes or seconds; at most %s (lease.max_ttl).",
-						 GetConfigOptionByName("lease.max_ttl", NULL, false))));
-	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &usec) ||
-		pg_add_s64_overflow(usec, interval->time, &usec) ||
-		usec < least || usec > most)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s \"%s\" is out of range: it must be from " INT64_FORMAT " ms to %s (lease.max_ttl)",
-						what, IntervalText(interval), least / 1000,
-						GetConfigOptionByName("lease.max_ttl", NULL, false))));
-	return usec;
-}
-
-static int64
-TtlArg(FunctionCallInfo fcinfo, int argno, int64 otherwise)
-{
-	if (PG_ARGISNULL(argno))
-		return otherwise;
-	return CheckDuration(PG_GETARG_INTERVAL_P(argno), "TTL", LEASE_TTL_MIN);
-}
-
-/* The TTL of an acquire without one. */
-static int64
-DefaultTtlUsec(void)
-{
-	Interval	interval = {.time = (int64) DefaultTtl * 1000};
-
-	return CheckDuration(&interval, "lease.default_ttl", LEASE_TTL_MIN);
-}
-
-static int64
-DelayArg(FunctionCallInfo fcinfo, int argno, const char *what)
-{
-	return PG_ARGISNULL(argno) ? 0 : CheckDuration(PG_GETARG_INTERVAL_P(argno), what, 0);
-}
-
-/* One of a few words; its index. */
-static int
-ChoiceArg(FunctionCallInfo fcinfo, int argno, const char *what, const char *const *choices,
-		  int count, const char *allowed)
-{
-	char	   *value;
-
-	RequireNotNull(fcinfo, argno, what);
-	value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	for (int i = 0; i < count; i++)
-		if (strcmp(value, choices[i]) == 0)
-			return i;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s \"%s\" is unknown: it must be %s", what, value, allowed)));
-}
-
-/* How much of a lease a mode takes. */
-static int32
-ModeArg(FunctionCallInfo fcinfo, int argno)
-{
-	static const char *const modes[] = {"exclusive", "shared"};
-
-	return ChoiceArg(fcinfo, argno, "mode", modes, lengthof(modes),
-					 "\"exclusive\" or \"shared\"") == 0 ? WHOLE_LEASE : SHARED_LEASE;
-}
-
-static LeaseScope
-ScopeArg(FunctionCallInfo fcinfo, int argno)
-{
-	LeaseScope	scope = ChoiceArg(fcinfo, argno, "scope", ScopeNames, lengthof(ScopeNames),
-								  "\"detached\", \"session\" or \"transaction\"");
-
-	if (scope == SCOPE_SESSION && !AllowSessionScope)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("scope \"session\" is not allowed here"),
-				 errdetail("A connection pooler may hand the session to somebody else."),
-				 errhint("Use scope \"detached\"; lease.allow_session_scope is off.")));
-	return scope;
-}
-
-/* How long to wait; NULL is as long as it takes. */
-static int64
-WaitArg(FunctionCallInfo fcinfo, int argno)
-{
-	return PG_ARGISNULL(argno) ? WAIT_FOREVER :
-		CheckDuration(PG_GETARG_INTERVAL_P(argno), "wait", 0);
-}
-
-/* What only a lease with a row in the ledger can have. */
-static void
-RequireDetached(const LeaseRequest *request)
-{
-	const char *what = request->lock_delay > 0 ? "lock_delay" :
-		request->min_hold > 0 ? "min_hold" :
-		request->metadata.length > 0 ? "metadata" : NULL;
-
-	if (request->scope != SCOPE_DETACHED && what != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is for leases of scope \"detached\", not \"%s\"",
-						what, ScopeNames[request->scope])));
-}
-
-static Span
-MetadataArg(FunctionCallInfo fcinfo, int argno)
-{
-	Jsonb	   *jsonb;
-	Span		metadata;
-
-	if (PG_ARGISNULL(argno))
-		return SpanOf("");
-	jsonb = PG_GETARG_JSONB_P(argno);
-	metadata = SpanOf(JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
-	if (metadata.length > LEASE_METADATA_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("metadata has %u bytes as text; it must have at most %d",
-						metadata.length, LEASE_METADATA_MAX)));
-	return metadata;
-}
-
-/* The client's address, as inet_client_addr() knows it. */
-static const char *
-ClientAddress(void)
-{
-	LOCAL_FCINFO(call, 0);
-	Datum		address;
-
-	InitFunctionCallInfoData(*call, NULL, 0, InvalidOid, NULL, NULL);
-	address = inet_client_addr(call);
-	if (call->isnull)
-		return "[local]";
-	return DatumGetCString(DirectFunctionCall1(inet_out, address));
-}
-
-/*
- * Who holds a lease if the caller does not say: lease.holder, else
- * application_name, else the client's address and the process ID.
- */
-static Span
-DefaultHolder(void)
-{
-	if (HolderSetting != NULL && HolderSetting[0] != '\0')
-		return SpanOf(HolderSetting);
-	if (application_name != NULL && application_name[0] != '\0')
-		return SpanOf(application_name);
-	return SpanOf(psprintf("%s pid %d", ClientAddress(), MyProcPid));
-}
-
-static void
-ReadLabels(FunctionCallInfo fcinfo, int holder, int request_id, int correlation_id,
-		   LeaseRequest *request)
-{
-	request->holder_is_default = PG_ARGISNULL(holder);
-	request->labels.holder = request->holder_is_default ? DefaultHolder()
-		: LabelArg(fcinfo, holder, "holder");
-	request->labels.request_id = LabelArg(fcinfo, request_id, "request_id");
-	request->labels.correlation_id = LabelArg(fcinfo, correlation_id, "correlation_id");
-	if (request->labels.correlation_id.length == 0 && CorrelationIdSetting != NULL)
-		request->labels.correlation_id = SpanOf(CorrelationIdSetting);
-}
-
-/* ttl, mode, scope, holder, ..., metadata, from an argument on; wait apart. */
-static void
-ReadRequest(FunctionCallInfo fcinfo, int ttl, int mode, LeaseRequest *request)
-{
-	request->permits = ModeArg(fcinfo, mode);
-	request->capacity = WHOLE_LEASE;
-	request->scope = ScopeArg(fcinfo, mode + 1);
-	request->ttl = !PG_ARGISNULL(ttl) ? TtlArg(fcinfo, ttl, 0) :
-		request->scope == SCOPE_DETACHED ? DefaultTtlUsec() : NO_TTL;
-	ReadLabels(fcinfo, mode + 2, mode + 3, mode + 4, request);
-	request->lock_delay = DelayArg(fcinfo, mode + 5, "lock_delay");
-	request->min_hold = DelayArg(fcinfo, mode + 6, "min_hold");
-	request->metadata = MetadataArg(fcinfo, mode + 7);
-	RequireDetached(request);
-}
-
-/*
- * acquire(name, ttl, wait, mode, scope, holder, request_id, correlation_id,
- * lock_delay, min_hold, metadata): the token, sooner or later.
- */
-Datum
-lease_acquire(PG_FUNCTION_ARGS)
-{
-	LeaseRequest request;
-	Span		name;
-	Token		token;
-
-	RequireWritable("lease.acquire()");
-	name = NameArg(fcinfo, 0);
-	request.wait = WaitArg(fcinfo, 2);
-	ReadRequest(fcinfo, 1, 3, &request);
-	(void) AcquireLeases(&request, &name, 1, &token);
-	PG_RETURN_INT64(token);
-}
-
-/* try_acquire: the same without wait; NULL if the name is taken. */
-Datum
-lease_try_acquire(PG_FUNCTION_ARGS)
-{
-	LeaseRequest request;
-	Span		name;
-	Token		token;
-
-	RequireWritable("lease.try_acquire()");
-	name = NameArg(fcinfo, 0);
-	request.wait = DO_NOT_WAIT;
-	ReadRequest(fcinfo, 1, 2, &request);
-	if (!AcquireLeases(&request, &name, 1, &token))
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(token);
-}
 
 /* release_session(): how many leases of scope session it released. */
 Datum
@@ -461,31 +132,6 @@ typedef struct LeaseList
 	Span	   *names;
 	Token	   *tokens;
 } LeaseList;
-
-static int
-ArrayArg(FunctionCallInfo fcinfo, int argno, const char *what, Oid type, Datum **elements)
-{
-	ArrayType  *array;
-	bool	   *nulls;
-	int			count;
-
-	RequireNotNull(fcinfo, argno, what);
-	array = PG_GETARG_ARRAYTYPE_P(argno);
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s has %d dimensions; it must have one", what, ARR_NDIM(array))));
-	if (type == TEXTOID)
-		deconstruct_array(array, type, -1, false, TYPALIGN_INT, elements, &nulls, &count);
-	else
-		deconstruct_array(array, type, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, elements, &nulls, &count);
-	for (int i = 0; i < count; i++)
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("element %d of %s must not be null", i + 1, what)));
-	return count;
-}
 
 static void
 ReadLeaseList(FunctionCallInfo fcinfo, LeaseList *list)
@@ -617,6 +263,17 @@ lease_new_epoch(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(BeginEpoch(ReasonArg(fcinfo, 0)));
 }
 
+/* set_capacity(name, capacity): the capacity that the semaphore had. */
+Datum
+lease_set_capacity(PG_FUNCTION_ARGS)
+{
+	Span		name;
+
+	RequireWritable("lease.set_capacity()");
+	name = NameArg(fcinfo, 0);
+	PG_RETURN_INT32(ResizeSemaphore(&name, CountArg(fcinfo, 1, "capacity", LEASE_CAPACITY_MAX)));
+}
+
 /* is_held(name, token).  A standby does not know, and does not guess. */
 Datum
 lease_is_held(PG_FUNCTION_ARGS)
@@ -627,6 +284,27 @@ lease_is_held(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("lease.is_held()");
 	name = NameArg(fcinfo, 0);
 	PG_RETURN_BOOL(IsLeaseHeld(&name, TokenArg(fcinfo, 1)));
+}
+
+/*
+ * blocking_pids(pid): the processes that keep a process from the lease that it
+ * waits for.
+ */
+Datum
+lease_blocking_pids(PG_FUNCTION_ARGS)
+{
+	int			count;
+	int		   *pids;
+	Datum	   *elements;
+
+	RequirePreloaded();
+	RequireNotNull(fcinfo, 0, "pid");
+	pids = BlockingPids(PG_GETARG_INT32(0), &count);
+	elements = palloc(sizeof(Datum) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+		elements[i] = Int32GetDatum(pids[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(elements, count, INT4OID, sizeof(int32), true,
+										  TYPALIGN_INT));
 }
 
 /*

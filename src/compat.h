@@ -91,10 +91,12 @@ set_ps_display_suffix(const char *suffix)
 #endif
 
 /*
- * The server's wait set with the client's socket in it.  Its own header,
- * libpq/libpq.h, wants those of Kerberos, which need not be there.
+ * The server's wait set with the client's socket in it, and a look at that.
+ * Their own header, libpq/libpq.h, wants those of Kerberos, which need not be
+ * there.
  */
 extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
+extern bool pq_check_connection(void);
 #define FEBE_SOCKET_POSITION	0
 #define FEBE_EVENT_COUNT		3
 

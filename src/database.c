@@ -100,8 +100,8 @@ AcceptingSince(void)
 }
 
 /*
- * Remove all grants of a database that nobody uses.  Who still waits there
- * finds out why.
+ * Remove all grants of a database whose ledger is gone.  Who still waits there
+ * finds out why; what is RESERVED is its maker's, who gives it back.
  */
 static void
 ForgetGrants(Oid oid)
@@ -121,10 +121,13 @@ ForgetGrants(Oid oid)
 
 			ReadChunks(grant->resource->key.at.chunks, 0, name, grant->resource->key.length);
 			ResolveName(&lease, oid, name, grant->resource->key.length);
-			if (grant->state != GRANT_RESERVED && grant->state != GRANT_ENDING)
-				ClaimGrant(grant, 0);
 			EvictWaiters(&lease, grant->resource);
-			DropGrant(&lease, grant);
+			if (grant->state != GRANT_RESERVED)
+			{
+				if (grant->state != GRANT_ENDING)
+					ClaimGrant(grant, 0);
+				DropGrant(&lease, grant);
+			}
 		}
 		LWLockRelease(lock);
 	}

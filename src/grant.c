@@ -98,7 +98,7 @@ DescribeGrant(const GrantInfo *info, LedgerRow *row)
 
 /* The closure that follows a grant we own, as a row. */
 static XLogRecPtr
-AppendClosure(LeaseDatabase *open, const Grant *grant, int64 length, ItemPointer tid)
+AppendClosure(LeaseDatabase *open, Grant *grant, int64 length, ItemPointer tid)
 {
 	GrantInfo	info;
 	LedgerRow	row;
@@ -108,6 +108,7 @@ AppendClosure(LeaseDatabase *open, const Grant *grant, int64 length, ItemPointer
 	row.kind = LEDGER_CLOSURE;
 	row.token = grant->token;
 	row.ttl = length;
+	grant->ledger_capacity = row.capacity;
 	return AppendRow(open->ledger, &row, tid);
 }
 

@@ -31,7 +31,8 @@ FindLiveGrant(const LeaseName *lease, Token token)
 	return grant != NULL && IsLive(grant, MonotonicNow()) ? grant : NULL;
 }
 
-static void
+/* Raise an error if the current role must not act on what another took. */
+void
 RequireOwner(const LeaseName *lease, Oid owner)
 {
 	if (has_privs_of_role(GetUserId(), owner))
@@ -112,11 +113,12 @@ CopyWithMetadata(LeaseDatabase *open, const LeaseName *lease, Token token, Oid *
 }
 
 /*
- * Renew with a longer TTL than the ledger would give back after a crash: its
- * row is written anew, and is durable before the holder hears of it.
+ * Write the row of a live grant anew, with the capacity that its name has now;
+ * it is durable when we return.  A TTL is started anew, OWN_TTL leaves it as it
+ * is.  Returns false if the lease is lost.
  */
-static int64
-RenewWithNewRow(LeaseDatabase *open, const LeaseName *lease, Token token, int64 ttl, Oid *cleared)
+bool
+RewriteRow(LeaseDatabase *open, const LeaseName *lease, Token token, int64 ttl, Oid *cleared)
 {
 	GrantInfo	info;
 	LedgerRow	row;
@@ -127,11 +129,11 @@ RenewWithNewRow(LeaseDatabase *open, const LeaseName *lease, Token token, int64 
 	bool		durable;
 
 	if (!CopyWithMetadata(open, lease, token, cleared, &info, &metadata))
-		return LEASE_LOST;
+		return false;
 	DescribeGrant(&info, &row);
 	row.kind = LEDGER_GRANT;
 	row.token = token;
-	row.ttl = ttl;
+	row.ttl = ttl != OWN_TTL ? ttl : info.grant.ledger_ttl;
 	row.metadata = metadata;
 
 	HOLD_INTERRUPTS();
@@ -147,8 +149,10 @@ RenewWithNewRow(LeaseDatabase *open, const LeaseName *lease, Token token, int64 
 
 		grant->tid = tid;
 		grant->lsn = lsn;
-		grant->ledger_ttl = ttl;
-		RestartTtl(grant, ttl);
+		grant->ledger_ttl = row.ttl;
+		grant->ledger_capacity = row.capacity;
+		if (ttl != OWN_TTL)
+			RestartTtl(grant, ttl);
 		tid = former;
 	}
 	UnlockName(lease);
@@ -156,7 +160,7 @@ RenewWithNewRow(LeaseDatabase *open, const LeaseName *lease, Token token, int64 
 	if (!durable)
 		RefuseUnconfirmed();
 	RESUME_INTERRUPTS();
-	return grant != NULL ? ttl : LEASE_LOST;
+	return grant != NULL;
 }
 
 /*
@@ -186,11 +190,16 @@ RenewLease(const Span *name, Token token, int64 ttl)
 	if (grant == NULL)
 		return LEASE_LOST;
 
+	/* It is to give the lease back after a crash for as long as was promised. */
 	if (needs_row)
 	{
+		bool		renewed;
+
 		OpenDatabaseForWrite(&open);
-		ttl = RenewWithNewRow(&open, &lease, token, ttl, &cleared);
+		renewed = RewriteRow(&open, &lease, token, ttl, &cleared);
 		CloseDatabase(&open);
+		if (!renewed)
+			return LEASE_LOST;
 	}
 	return ttl;
 }

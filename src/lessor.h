@@ -15,6 +15,9 @@
 #define OWN_TTL			INT64CONST(-1)
 
 extern void StampGrant(Grant *grant, int64 ttl);
+extern bool RewriteRow(LeaseDatabase *open, const LeaseName *lease, Token token, int64 ttl,
+					   Oid *cleared);
+extern void RequireOwner(const LeaseName *lease, Oid owner);
 extern int64 RenewLease(const Span *name, Token token, int64 ttl);
 extern bool ReleaseLease(const Span *name, Token token);
 extern Token TransferLease(const Span *name, Token token, const Span *to_holder);

@@ -50,88 +50,6 @@ FindTwin(const Resource *resource, const Grant *grant)
 	return NULL;
 }
 
-/*
- * Queue up for a name, to be granted what is filled in; the grant is the
- * queue's until we leave it.
- */
-void
-JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant)
-{
-	Waiter	   *waiter = MyWaiter;
-	Waiter	   *twin = FindTwin(resource, grant);
-
-	Assert(WaiterState(waiter) == WAIT_NONE);
-	waiter->resource = resource;
-	waiter->grant = grant;
-	waiter->pid = MyProcPid;
-	waiter->generation++;
-	waiter->partition = lease->index;
-	waiter->since = MonotonicNow();
-	waiter->wake_at = 0;
-
-	if (twin != NULL)
-		dlist_insert_after(&twin->link, &waiter->link);
-	else if (resource->queue != NULL)
-		dlist_insert_before(&resource->queue->link, &waiter->link);
-	else
-	{
-		waiter->link.next = waiter->link.prev = &waiter->link;
-		resource->queue = waiter;
-	}
-	pg_atomic_fetch_add_u32(&Shared->waiting, 1);
-	pg_atomic_write_u32(&waiter->state, WAIT_QUEUED);
-}
-
-static void
-TakeOut(Waiter *waiter, WaitState state)
-{
-	Resource   *resource = waiter->resource;
-
-	if (resource->queue == waiter)
-		resource->queue = NextWaiter(resource, waiter);
-	dlist_delete(&waiter->link);
-	pg_atomic_fetch_sub_u32(&Shared->waiting, 1);
-	pg_atomic_write_u32(&waiter->state, state);
-}
-
-/* Until when is a grant in the way of others, if nobody does anything? */
-MonoTime
-IsInTheWayUntil(const Grant *grant)
-{
-	/* Somebody has it in hand, and will tell. */
-	if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING)
-		return MONO_NEVER;
-	return BlocksUntil(grant);
-}
-
-/* Something in the way of who is first in line ends at a time. */
-void
-AlertFirst(Resource *resource, MonoTime due)
-{
-	if (resource->queue != NULL && due < resource->queue->wake_at)
-		Wake(resource->queue);
-}
-
-/* When does the next grant of a name get out of the way by itself? */
-MonoTime
-NextOpening(const Resource *resource)
-{
-	MonoTime	next = MONO_NEVER;
-	dlist_iter	iter;
-
-	dlist_foreach(iter, (dlist_head *) &resource->grants)
-		next = Min(next, IsInTheWayUntil(dlist_container(Grant, in_resource, iter.cur)));
-	return next;
-}
-
-/* Somebody is first in line who was not. */
-static void
-AlertNewFirst(Resource *resource)
-{
-	if (resource->queue != NULL)
-		AlertFirst(resource, NextOpening(resource));
-}
-
 /* A grant of the name under the request that another is for, or NULL. */
 static Grant *
 FindGrantOfRequest(const Resource *resource, const Grant *wanted)
@@ -150,6 +68,89 @@ FindGrantOfRequest(const Resource *resource, const Grant *wanted)
 			return grant;
 	}
 	return NULL;
+}
+
+/* Until when is a grant in the way of others, if nobody does anything? */
+MonoTime
+IsInTheWayUntil(const Grant *grant)
+{
+	/* Somebody has it in hand, and will tell. */
+	if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING)
+		return MONO_NEVER;
+	return BlocksUntil(grant);
+}
+
+/* When does the next grant of a name get out of the way by itself? */
+MonoTime
+NextOpening(const Resource *resource)
+{
+	MonoTime	next = MONO_NEVER;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, (dlist_head *) &resource->grants)
+		next = Min(next, IsInTheWayUntil(dlist_container(Grant, in_resource, iter.cur)));
+	return next;
+}
+
+/*
+ * Queue up for a name, to be granted what is filled in; the grant is the
+ * queue's until we leave it.  Who retries a request that is being granted comes
+ * first: it will have its answer with that grant.
+ */
+void
+JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant)
+{
+	Waiter	   *waiter = MyWaiter;
+	Waiter	   *twin = FindTwin(resource, grant);
+	bool		first = resource->queue == NULL || FindGrantOfRequest(resource, grant) != NULL;
+
+	Assert(WaiterState(waiter) == WAIT_NONE);
+	waiter->resource = resource;
+	waiter->grant = grant;
+	waiter->pid = MyProcPid;
+	waiter->generation++;
+	waiter->partition = lease->index;
+	waiter->since = MonotonicNow();
+
+	if (twin != NULL)
+		dlist_insert_after(&twin->link, &waiter->link);
+	else if (resource->queue != NULL)
+		dlist_insert_before(&resource->queue->link, &waiter->link);
+	else
+		waiter->link.next = waiter->link.prev = &waiter->link;
+	if (first)
+		resource->queue = waiter;
+	waiter->wake_at = first ? NextOpening(resource) : MONO_NEVER;
+	pg_atomic_fetch_add_u32(&Shared->waiting, 1);
+	pg_atomic_write_u32(&waiter->state, WAIT_QUEUED);
+}
+
+static void
+TakeOut(Waiter *waiter, WaitState state)
+{
+	Resource   *resource = waiter->resource;
+
+	if (resource->queue == waiter)
+		resource->queue = NextWaiter(resource, waiter);
+	dlist_delete(&waiter->link);
+	pg_atomic_fetch_sub_u32(&Shared->waiting, 1);
+	pg_atomic_write_u32(&waiter->state, state);
+}
+
+/* Something in the way of who is first in line ends at a time. */
+void
+AlertFirst(Resource *resource, MonoTime due)
+{
+	if (resource->queue != NULL && due < resource->queue->wake_at)
+		Wake(resource->queue);
+}
+
+/* Somebody is first in line who was not. */
+static void
+AlertNewFirst(Resource *resource)
+{
+	if (resource->queue != NULL)
+		AlertFirst(resource, NextOpening(resource));
 }
 
 /*
@@ -192,38 +193,51 @@ ServeQueue(const LeaseName *lease, Resource *resource)
 	DropUnusedName(lease, resource);
 }
 
-/*
- * Leave the queue unserved, and hand back the grant that we brought.  Those
- * behind us may fit.
- */
-Grant *
+/* Leave the queue unserved.  Those behind us may fit. */
+void
 LeaveQueue(const LeaseName *lease)
 {
 	Waiter	   *waiter = MyWaiter;
 	Resource   *resource = waiter->resource;
 	bool		was_first = IsFirstInLine(waiter);
 
-	TakeOut(waiter, WAIT_NONE);
+	TakeOut(waiter, WAIT_AGAIN);
 	if (was_first)
 	{
 		AlertNewFirst(resource);
 		ServeQueue(lease, resource);
 	}
-	return waiter->grant;
 }
 
-/* Send all that wait for a name away, to find out what became of it. */
+/* Send a waiter away, to find out what became of its name. */
+static void
+Evict(Waiter *waiter)
+{
+	TakeOut(waiter, WAIT_AGAIN);
+	Wake(waiter);
+}
+
+/* Send all that wait for a name away. */
 void
 EvictWaiters(const LeaseName *lease, Resource *resource)
 {
 	while (resource->queue != NULL)
-	{
-		Waiter	   *waiter = resource->queue;
-
-		TakeOut(waiter, WAIT_AGAIN);
-		Wake(waiter);
-	}
+		Evict(resource->queue);
 	DropUnusedName(lease, resource);
+}
+
+/* Send those away who wait for more permits than there will ever be. */
+void
+EvictTooLarge(Resource *resource)
+{
+	Waiter	   *next;
+
+	for (Waiter *waiter = NextWaiter(resource, NULL); waiter != NULL; waiter = next)
+	{
+		next = NextWaiter(resource, waiter);
+		if (waiter->grant->permits > resource->capacity)
+			Evict(waiter);
+	}
 }
 
 /*

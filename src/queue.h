@@ -17,9 +17,10 @@
 
 /* All under the partition's lock. */
 extern void JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant);
-extern Grant *LeaveQueue(const LeaseName *lease);
+extern void LeaveQueue(const LeaseName *lease);
 extern void ServeQueue(const LeaseName *lease, Resource *resource);
 extern void EvictWaiters(const LeaseName *lease, Resource *resource);
+extern void EvictTooLarge(Resource *resource);
 extern void AlertFirst(Resource *resource, MonoTime due);
 extern Waiter *FindTwin(const Resource *resource, const Grant *grant);
 extern MonoTime NextOpening(const Resource *resource);

@@ -46,7 +46,7 @@ typedef struct TransactionHold
 	int			level;			/* nesting level of the transaction */
 } TransactionHold;
 
-#define STACK_START		16
+#define STACK_MINIMUM	16
 
 static HTAB *holds = NULL;		/* created at the first use */
 static TransactionHold *stack = NULL;
@@ -148,11 +148,11 @@ EndSession(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 }
 
 /*
- * Get ready to hold leases: once, and outside of any PG_ENSURE_ERROR_CLEANUP,
+ * Get ready to hold so many leases more: outside of any PG_ENSURE_ERROR_CLEANUP,
  * which would be in the way of our exit callback.
  */
 void
-EnableHolds(void)
+EnableHolds(int count)
 {
 	HASHCTL		ctl = {
 		.keysize = sizeof(Grant *),
@@ -160,11 +160,17 @@ EnableHolds(void)
 		.hcxt = TopMemoryContext
 	};
 
+	if (stack_size < stack_used + count)
+	{
+		int			size = Max(STACK_MINIMUM, 2 * (stack_used + count));
+
+		stack = stack == NULL ?
+			MemoryContextAllocHuge(TopMemoryContext, sizeof(TransactionHold) * size) :
+			repalloc_huge(stack, sizeof(TransactionHold) * size);
+		stack_size = size;
+	}
 	if (holds != NULL)
 		return;
-	if (stack == NULL)
-		stack = MemoryContextAlloc(TopMemoryContext, sizeof(TransactionHold) * STACK_START);
-	stack_size = STACK_START;
 	RegisterXactCallback(EndTransaction, NULL);
 	RegisterSubXactCallback(EndSubtransaction, NULL);
 	before_shmem_exit(EndSession, (Datum) 0);
@@ -204,11 +210,6 @@ PrepareHold(Grant *grant)
 	Hold	   *hold;
 	bool		found;
 
-	if (stack_used == stack_size)
-	{
-		stack = repalloc(stack, sizeof(TransactionHold) * stack_size * 2);
-		stack_size *= 2;
-	}
 	hold = hash_search(holds, &grant, HASH_ENTER, &found);
 	if (!found)
 	{
@@ -228,6 +229,21 @@ DiscardHold(Grant *grant)
 		ForgetHold(hold);
 }
 
+/* Take the latest entry of a hold off the stack; false if there is none. */
+static bool
+Unstack(const Hold *hold)
+{
+	int			at = stack_used - 1;
+
+	while (at >= 0 && stack[at].hold != hold)
+		at--;
+	if (at < 0)
+		return false;
+	stack_used--;
+	memmove(&stack[at], &stack[at + 1], sizeof(TransactionHold) * (stack_used - at));
+	return true;
+}
+
 /*
  * Count one more hold of a grant, for which there is room.  Its slot may have
  * been that of a lease of ours which was lost: that hold is void.
@@ -240,9 +256,8 @@ AddHold(const LeaseName *lease, Grant *grant, Token token, LeaseScope scope)
 	Assert(hold != NULL && stack_used < stack_size);
 	if (hold->token != token)
 	{
-		for (int i = stack_used - 1; i >= 0; i--)
-			if (stack[i].hold == hold)
-				memmove(&stack[i], &stack[i + 1], sizeof(TransactionHold) * (--stack_used - i));
+		while (Unstack(hold))
+			;
 		hold->token = token;
 		hold->by_session = 0;
 		hold->by_transaction = 0;
@@ -261,7 +276,7 @@ AddHold(const LeaseName *lease, Grant *grant, Token token, LeaseScope scope)
 	}
 }
 
-/* Undo the last AddHold. */
+/* Undo the last AddHold of a grant. */
 void
 GiveUpHold(Grant *grant, Token token, LeaseScope scope)
 {
@@ -271,11 +286,8 @@ GiveUpHold(Grant *grant, Token token, LeaseScope scope)
 		return;
 	if (scope == SCOPE_SESSION)
 		hold->by_session--;
-	else if (stack_used > 0 && stack[stack_used - 1].hold == hold)
-	{
-		stack_used--;
+	else if (Unstack(hold))
 		hold->by_transaction--;
-	}
 	if (hold->by_session == 0 && hold->by_transaction == 0)
 		LetGo(hold);
 }

@@ -18,7 +18,7 @@ typedef enum HoldRelease
 								 * will release it */
 } HoldRelease;
 
-extern void EnableHolds(void);
+extern void EnableHolds(int count);
 extern bool HoldsLeases(void);
 extern bool IsOurHold(const Grant *grant);
 extern void PrepareHold(Grant *grant);

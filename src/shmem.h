@@ -171,6 +171,7 @@ typedef struct Grant
 	uint8		correlation_length; /* 0 if it has no correlation id */
 	bool		has_metadata;	/* the ledger row has metadata */
 	bool		is_closure;		/* the ledger row is a closure */
+	bool		awaits_others;	/* RESERVED: and its maker waits for other names */
 } Grant;
 
 typedef enum WaitState

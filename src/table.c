@@ -303,20 +303,11 @@ CountWaiters(const Resource *resource)
 	return count;
 }
 
-/* Copy a grant with all its strings, zero-terminated. */
-void
-CopyGrant(const Grant *grant, GrantInfo *info)
+/* Copy what people told about a grant, zero-terminated. */
+static void
+CopyLabels(const Grant *grant, GrantInfo *info)
 {
-	const NameKey *key = &grant->resource->key;
 	uint32		at = 0;
-
-	info->grant = *grant;
-	info->database = key->database;
-	info->capacity = grant->resource->capacity;
-	info->waiters = CountWaiters(grant->resource);
-	info->name_length = key->length;
-	ReadChunks(key->at.chunks, 0, info->name, key->length);
-	info->name[key->length] = '\0';
 
 	ReadChunks(grant->strings, at, info->holder, grant->holder_length);
 	info->holder[grant->holder_length] = '\0';
@@ -326,6 +317,27 @@ CopyGrant(const Grant *grant, GrantInfo *info)
 	at += grant->request_length;
 	ReadChunks(grant->strings, at, info->correlation_id, grant->correlation_length);
 	info->correlation_id[grant->correlation_length] = '\0';
+}
+
+/* Copy a grant that has a name, or is to have it, with all strings. */
+void
+CopyGrantOf(const Resource *resource, const Grant *grant, GrantInfo *info)
+{
+	const NameKey *key = &resource->key;
+
+	info->grant = *grant;
+	info->database = key->database;
+	info->capacity = resource->capacity;
+	info->name_length = key->length;
+	ReadChunks(key->at.chunks, 0, info->name, key->length);
+	info->name[key->length] = '\0';
+	CopyLabels(grant, info);
+}
+
+void
+CopyGrant(const Grant *grant, GrantInfo *info)
+{
+	CopyGrantOf(grant->resource, grant, info);
 }
 
 /*

@@ -40,7 +40,6 @@ typedef struct GrantInfo
 	Grant		grant;			/* its lists and strings are not for use */
 	Oid			database;
 	int32		capacity;
-	uint32		waiters;		/* how many wait for its name */
 	uint32		name_length;
 	char		name[LEASE_NAME_MAX + 1];
 	char		holder[LEASE_LABEL_MAX + 1];
@@ -85,6 +84,7 @@ extern bool HasRequestId(const Grant *grant, const Span *request_id);
 extern bool IsSameRequest(const Grant *grant, const Grant *other);
 extern bool HasHolder(const Grant *grant, const Span *holder);
 extern void CopyGrant(const Grant *grant, GrantInfo *info);
+extern void CopyGrantOf(const Resource *resource, const Grant *grant, GrantInfo *info);
 
 /* Who waits for a name, in order. */
 extern Waiter *NextWaiter(const Resource *resource, const Waiter *after);

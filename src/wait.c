@@ -7,9 +7,11 @@
  * latch; at the limit that the caller gave, or lock_timeout; with a cancel or a
  * termination; or when the client has gone.  Nothing is polled.  Who is first in
  * line also wakes when the next grant in its way ends, and ends its row, so that
- * a take-over depends on no other process.
+ * a take-over depends on no other process.  Once a second everybody looks
+ * whether there is still a ledger, and every deadlock_timeout whether the wait
+ * can ever end.
  *
- * An error leaves us in the queue: whoever called cleans up.
+ * An error leaves us in the queue, or just out of it: whoever called cleans up.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,11 +26,30 @@
 #include "utils/snapmgr.h"
 
 #include "clock.h"
-#include "grant.h"
+#include "deadlock.h"
+#include "queue.h"
 #include "wait.h"
 
-/* Sleep no longer than this without a look at whether there is still a ledger. */
-#define LONGEST_SLEEP	(USECS_PER_SEC)
+/* How often to look around. */
+#define ROUND			USECS_PER_SEC
+
+/*
+ * To watch the client costs a system call at either end of a wait, so that
+ * begins only when the wait is not a short one.
+ */
+#define WATCH_CLIENT_AFTER	(20 * 1000)
+
+typedef struct Wait
+{
+	const LeaseName *lease;
+	const Span *name;
+	MonoTime	since;
+	MonoTime	limit;			/* when to give up */
+	bool		lock_timeout;	/* because of that setting */
+	MonoTime	round_at;		/* when to look around next */
+	MonoTime	check_at;		/* when to look for a deadlock */
+	bool		logged;			/* log_lock_waits said that we wait */
+} Wait;
 
 /* A grant that is over and nobody has in hand, or NULL. */
 static Grant *
@@ -78,20 +99,21 @@ EndOverdue(const LeaseName *lease)
 }
 
 /*
- * Before we sleep until a time, at most: returns until when, or 0 if there is
- * something to do first.
+ * Until when to sleep, as far as the name is concerned; 0 if there is something
+ * to do first.
  */
 static MonoTime
-PlanSleep(const LeaseName *lease, MonoTime until)
+PlanSleep(const LeaseName *lease)
 {
 	Waiter	   *waiter = MyWaiter;
+	MonoTime	until = MONO_NEVER;
 
 	LockName(lease, LW_EXCLUSIVE);
 	if (WaiterState(waiter) != WAIT_QUEUED)
 		until = 0;
 	else if (IsFirstInLine(waiter))
 	{
-		until = Min(until, NextOpening(waiter->resource));
+		until = NextOpening(waiter->resource);
 		if (until <= MonotonicNow())
 			until = 0;
 	}
@@ -100,22 +122,29 @@ PlanSleep(const LeaseName *lease, MonoTime until)
 	return until;
 }
 
-/*
- * Wait for our latch, as WaitLatch does, and watch our client.  Returns false if
- * it is gone.
- */
-static bool
+static void
+NoteClientGone(void)
+{
+	ClientConnectionLost = true;
+	InterruptPending = true;
+}
+
+/* An error, which ends the session, if our client has gone. */
+void
+CheckClient(void)
+{
+	if (FeBeWaitSet != NULL && WaitEventSetCanReportClosed() && !pq_check_connection())
+		NoteClientGone();
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Wait for our latch, as WaitLatch does, and watch our client. */
+static void
 WaitLatchOrClient(long timeout, uint32 wait_event)
 {
 	WaitEvent	events[FEBE_EVENT_COUNT];
 	int			count;
 
-	if (FeBeWaitSet == NULL || !WaitEventSetCanReportClosed())
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout, wait_event);
-		return true;
-	}
 	ModifyWaitEvent(FeBeWaitSet, FEBE_SOCKET_POSITION, WL_SOCKET_CLOSED, NULL);
 	count = WaitEventSetWait(FeBeWaitSet, timeout, events, FEBE_EVENT_COUNT, wait_event);
 	for (int i = 0; i < count; i++)
@@ -123,111 +152,186 @@ WaitLatchOrClient(long timeout, uint32 wait_event)
 		if (events[i].events & WL_POSTMASTER_DEATH)
 			proc_exit(1);
 		if (events[i].events & WL_SOCKET_CLOSED)
-			return false;
+			NoteClientGone();
 	}
-	return true;
 }
 
 /* Sleep until our latch is set, our client is gone, or a time has come. */
 static void
-Sleep(MonoTime until)
+Sleep(const Wait *wait, MonoTime until)
 {
 	static uint32 wait_event = 0;
-	int64		usec = until - MonotonicNow();
+	MonoTime	now = MonotonicNow();
+	MonoTime	watch_at = wait->since + WATCH_CLIENT_AFTER;
+	bool		can_watch = FeBeWaitSet != NULL && WaitEventSetCanReportClosed();
+	bool		watch = can_watch && now >= watch_at;
+	long		timeout;
 
-	if (usec <= 0)
+	until = Min(until, Min(wait->limit, wait->round_at));
+	if (can_watch && !watch)
+		until = Min(until, watch_at);
+	if (until <= now)
 		return;
+	timeout = (until - now + 999) / 1000;
+
 	if (wait_event == 0)
 		wait_event = NamedWaitEvent("LeaseAcquire");
 	InvalidateCatalogSnapshot();
-	if (!WaitLatchOrClient((usec + 999) / 1000, wait_event))
-	{
-		ClientConnectionLost = true;
-		InterruptPending = true;
-	}
+	if (watch)
+		WaitLatchOrClient(timeout, wait_event);
+	else
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, wait_event);
 	ResetLatch(MyLatch);
 }
 
-/* Who is in our way, as a sentence. */
+/* Who is in our way; the one that ends next, if several are.  False if nobody. */
+static bool
+FindObstacle(const LeaseName *lease, GrantInfo *info, int32 *taken)
+{
+	Resource   *resource;
+	Grant	   *next = NULL;
+	MonoTime	now = MonotonicNow();
+	dlist_iter	iter;
+
+	*taken = 0;
+	LockName(lease, LW_SHARED);
+	resource = FindResource(lease);
+	if (resource != NULL)
+	{
+		dlist_foreach(iter, &resource->grants)
+		{
+			Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
+
+			if (IsInTheWayUntil(grant) <= now)
+				continue;
+			*taken += grant->permits;
+			if (next == NULL || IsInTheWayUntil(grant) < IsInTheWayUntil(next))
+				next = grant;
+		}
+		if (next != NULL)
+			CopyGrant(next, info);
+	}
+	UnlockName(lease);
+	return next != NULL;
+}
+
+/* What a grant is to who waits for its end. */
+static char *
+DescribeGrantInTheWay(const GrantInfo *info, const char *what)
+{
+	MonoTime	now = MonotonicNow();
+	double		seconds = Max(info->grant.deadline - now, 0) / (double) USECS_PER_SEC;
+
+	if (!has_privs_of_role(GetUserId(), info->grant.owner))
+		return psprintf("%s is held by another role.", what);
+	if (info->grant.state == GRANT_RESERVED)
+		return psprintf("%s is being granted to \"%s\".", what, info->holder);
+	if (!IsLive(&info->grant, now))
+		return psprintf("%s stays closed for %.3f seconds after token " INT64_FORMAT " of \"%s\".",
+						what, seconds, info->grant.token, info->holder);
+	if (info->grant.deadline == MONO_NEVER)
+		return psprintf("%s is held by \"%s\" with token " INT64_FORMAT " without a TTL.",
+						what, info->holder, info->grant.token);
+	return psprintf("%s is held by \"%s\" with token " INT64_FORMAT " for %.3f seconds more.",
+					what, info->holder, info->grant.token, seconds);
+}
+
+/* Who is in our way, for people. */
 static char *
 DescribeObstacle(const LeaseName *lease)
 {
 	GrantInfo	info;
-	Resource   *resource;
-	MonoTime	now = MonotonicNow();
-	bool		found = false;
+	int32		taken;
 
-	LockName(lease, LW_SHARED);
-	resource = FindResource(lease);
-	if (resource != NULL && !dlist_is_empty(&resource->grants))
-	{
-		CopyGrant(dlist_head_element(Grant, in_resource, &resource->grants), &info);
-		found = true;
-	}
-	UnlockName(lease);
-
-	if (!found)
+	if (!FindObstacle(lease, &info, &taken))
 		return pstrdup("Others are waiting for it.");
-	if (!has_privs_of_role(GetUserId(), info.grant.owner))
-		return pstrdup("It is held by another role.");
-	if (info.grant.state == GRANT_RESERVED)
-		return psprintf("It is being granted to \"%s\".", info.holder);
-	if (!IsLive(&info.grant, now))
-		return psprintf("The name stays closed for %.3f seconds after token " INT64_FORMAT " of \"%s\".",
-						Max(info.grant.deadline - now, 0) / (double) USECS_PER_SEC,
-						info.grant.token, info.holder);
-	if (info.grant.deadline == MONO_NEVER)
-		return psprintf("It is held by \"%s\" with token " INT64_FORMAT " without a TTL.",
-						info.holder, info.grant.token);
-	return psprintf("It is held by \"%s\" with token " INT64_FORMAT " for %.3f seconds more.",
-					info.holder, info.grant.token,
-					(info.grant.deadline - now) / (double) USECS_PER_SEC);
+	if (info.capacity == WHOLE_LEASE)
+		return DescribeGrantInTheWay(&info, "It");
+	return psprintf("%d of its %d permits are taken. %s", taken, info.capacity,
+					DescribeGrantInTheWay(&info, info.grant.permits == 1 ? "One" : "A part"));
 }
 
 pg_noreturn static void
-GiveUp(const LeaseName *lease, const Span *name, bool lock_timeout)
+GiveUp(const Wait *wait)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 lock_timeout ? errmsg("canceling statement due to lock timeout") :
-			 errmsg("could not obtain lease \"%.*s\" in time", (int) name->length, name->data),
-			 errdetail_internal("%s", DescribeObstacle(lease))));
+			 wait->lock_timeout ? errmsg("canceling statement due to lock timeout") :
+			 errmsg("could not obtain lease \"%.*s\" in time",
+					(int) wait->name->length, wait->name->data),
+			 errdetail_internal("%s", DescribeObstacle(wait->lease))));
 }
 
-/* The extension may be dropped while we wait: that is an error. */
+/* What log_lock_waits has to say, as the server does of its locks. */
 static void
-RequireLedger(void)
+LogWait(const Wait *wait, const char *what)
 {
+	int64		usec = MonotonicNow() - wait->since;
+
+	ereport(LOG,
+			(errmsg("process %d %s lease \"%.*s\" after " INT64_FORMAT ".%03d ms",
+					MyProcPid, what, (int) wait->name->length, wait->name->data,
+					usec / 1000, (int) (usec % 1000))));
+}
+
+/*
+ * Look around: the extension may have been dropped, which is an error, and so is
+ * a deadlock.
+ */
+static void
+LookAround(Wait *wait, MonoTime now)
+{
+	wait->round_at = now + ROUND;
 	AcceptInvalidationMessages();
 	(void) LedgerOid();
+	if (now < wait->check_at)
+		return;
+	wait->check_at = now + (int64) DeadlockTimeout * 1000;
+	CheckDeadlock(wait->lease);
+	if (log_lock_waits && !wait->logged)
+		LogWait(wait, "still waiting for");
+	wait->logged = true;
 }
 
 /* Wait until we are not queued any more; see MyWaiter's state. */
 void
 WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at)
 {
-	MonoTime	lock_timeout = LockTimeout > 0 ?
-		MonotonicNow() + (int64) LockTimeout * 1000 : MONO_NEVER;
+	MonoTime	until = MyWaiter->wake_at;
+	MonoTime	now = MonotonicNow();
+	Wait		wait = {
+		.lease = lease,
+		.name = name,
+		.since = now,
+		.limit = give_up_at,
+		.round_at = now + Min((int64) DeadlockTimeout * 1000, ROUND),
+		.check_at = now + (int64) DeadlockTimeout * 1000
+	};
+
+	if (LockTimeout > 0 && now + (int64) LockTimeout * 1000 < give_up_at)
+	{
+		wait.limit = now + (int64) LockTimeout * 1000;
+		wait.lock_timeout = true;
+	}
 
 	set_ps_display_suffix("waiting");
 	for (;;)
 	{
-		MonoTime	now;
-		MonoTime	until;
-
+		Sleep(&wait, until);
 		CHECK_FOR_INTERRUPTS();
 		if (WaiterState(MyWaiter) != WAIT_QUEUED)
 			break;
-		RequireLedger();
 		now = MonotonicNow();
-		if (now >= give_up_at || now >= lock_timeout)
-			GiveUp(lease, name, lock_timeout < give_up_at);
-
-		until = PlanSleep(lease, Min(now + LONGEST_SLEEP, Min(give_up_at, lock_timeout)));
-		if (until > 0)
-			Sleep(until);
-		else if (WaiterState(MyWaiter) == WAIT_QUEUED)
+		if (now >= wait.limit)
+			GiveUp(&wait);
+		if (now >= wait.round_at)
+			LookAround(&wait, now);
+		until = PlanSleep(lease);
+		if (until == 0 && WaiterState(MyWaiter) == WAIT_QUEUED)
 			EndOverdue(lease);
 	}
 	set_ps_display_remove_suffix();
+	if (log_lock_waits && wait.logged && WaiterState(MyWaiter) == WAIT_SERVED)
+		LogWait(&wait, "acquired");
 }

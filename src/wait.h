@@ -11,5 +11,6 @@
 #include "queue.h"
 
 extern void WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at);
+extern void CheckClient(void);
 
 #endif							/* LEASE_WAIT_H */

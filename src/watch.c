@@ -15,20 +15,24 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "clock.h"
 #include "grant.h"
+#include "queue.h"
 
 PG_FUNCTION_INFO_V1(lease_live_leases);
+PG_FUNCTION_INFO_V1(lease_live_waiters);
 PG_FUNCTION_INFO_V1(lease_server_status);
 
 /* The columns of lease.live_leases(). */
@@ -52,6 +56,9 @@ enum
 	Col_request_id,
 	Col_correlation_id,
 	Col_metadata,
+	Col_waiters,
+	Col_permits,
+	Col_capacity,
 	Ncols_live
 };
 
@@ -124,6 +131,11 @@ PutLedgerRow(RowBuilder *row, const LedgerRow *ledger_row)
 	Put(row, Col_acquired_at, TimestampTzGetDatum(ledger_row->granted_at));
 	if (!closure && ledger_row->ttl != NO_TTL)
 		PutUsec(row, Col_ttl, ledger_row->ttl);
+	if (ledger_row->capacity != WHOLE_LEASE)
+	{
+		Put(row, Col_permits, Int32GetDatum(ledger_row->permits));
+		Put(row, Col_capacity, Int32GetDatum(ledger_row->capacity));
+	}
 	if (!MayReadOwner(ledger_row->owner))
 		return;
 	PutSpan(row, Col_name, ledger_row->name);
@@ -155,7 +167,7 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 
 /* A grant that lives, or closes its name: copied; false for all others. */
 static bool
-CopyShownGrant(uint32 slot, Oid database, GrantInfo *info)
+CopyShownGrant(uint32 slot, Oid database, GrantInfo *info, uint32 *waiters)
 {
 	Grant	   *grant = LockGrantSlot(slot, LW_SHARED);
 	MonoTime	now = MonotonicNow();
@@ -167,7 +179,10 @@ CopyShownGrant(uint32 slot, Oid database, GrantInfo *info)
 		grant->state != GRANT_RESERVED &&
 		(IsLive(grant, now) || BlocksUntil(grant) > now);
 	if (shown)
+	{
 		CopyGrant(grant, info);
+		*waiters = CountWaiters(grant->resource);
+	}
 	UnlockGrantSlot(grant);
 	return shown;
 }
@@ -182,8 +197,9 @@ ShowMemory(RowBuilder *row)
 	{
 		GrantInfo	info;
 		LedgerRow	ledger_row;
+		uint32		waiters;
 
-		if (!CopyShownGrant(i, open.db->oid, &info))
+		if (!CopyShownGrant(i, open.db->oid, &info, &waiters))
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		DescribeGrant(&info, &ledger_row);
@@ -198,6 +214,7 @@ ShowMemory(RowBuilder *row)
 		ClearRow(row);
 		PutLedgerRow(row, &ledger_row);
 		PutGrant(row, &info.grant, MonotonicNow());
+		Put(row, Col_waiters, Int64GetDatum(waiters));
 		EmitRow(row);
 	}
 	CloseDatabase(&open);
@@ -320,6 +337,148 @@ lease_live_leases(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* The columns of lease.live_waiters(). */
+enum
+{
+	Waiter_name,
+	Waiter_position,
+	Waiter_holder,
+	Waiter_owner,
+	Waiter_pid,
+	Waiter_mode,
+	Waiter_permits,
+	Waiter_since,
+	Waiter_waited,
+	Waiter_blocked_by,
+	Ncols_waiter
+};
+
+StaticAssertDecl((int) Ncols_waiter <= (int) Ncols_live, "a row of waiters fits into a RowBuilder");
+
+/* A copy of a place in a queue that needs no lock to look at. */
+typedef struct WaiterInfo
+{
+	GrantInfo	wanted;
+	int			pid;
+	int			position;
+	MonoTime	since;
+	int			ntokens;		/* of the grants in the way */
+	int			room;
+	Token	   *tokens;
+} WaiterInfo;
+
+/* Copy a waiter, but for the tokens that there is no room for. */
+static void
+CopyWaiter(const Waiter *waiter, WaiterInfo *info)
+{
+	const Resource *resource = waiter->resource;
+	MonoTime	now = MonotonicNow();
+	dlist_iter	iter;
+
+	CopyGrantOf(resource, waiter->grant, &info->wanted);
+	info->pid = waiter->pid;
+	info->since = waiter->since;
+	info->position = 1;
+	for (Waiter *ahead = NextWaiter(resource, NULL); ahead != waiter;
+		 ahead = NextWaiter(resource, ahead))
+		info->position++;
+
+	info->ntokens = 0;
+	dlist_foreach(iter, (dlist_head *) &resource->grants)
+	{
+		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
+
+		if (grant->state == GRANT_RESERVED || BlocksUntil(grant) <= now)
+			continue;
+		if (info->ntokens < info->room)
+			info->tokens[info->ntokens] = grant->token;
+		info->ntokens++;
+	}
+}
+
+/* The backend's place in a queue of our database; false if it has none. */
+static bool
+CopyShownWaiter(uint32 number, Oid database, WaiterInfo *info)
+{
+	for (;;)
+	{
+		Waiter	   *waiter = LockWaiter(number, LW_SHARED);
+		bool		shown;
+
+		if (waiter == NULL)
+			return false;
+		shown = waiter->resource->key.database == database;
+		if (shown)
+			CopyWaiter(waiter, info);
+		UnlockWaiter(waiter);
+		if (!shown || info->ntokens <= info->room)
+			return shown;
+		info->room = info->ntokens * 2;
+		info->tokens = repalloc_huge(info->tokens, sizeof(Token) * info->room);
+	}
+}
+
+static int
+CompareTokens(const void *a, const void *b)
+{
+	Token		left = *(const Token *) a;
+	Token		right = *(const Token *) b;
+
+	return (left > right) - (left < right);
+}
+
+static void
+PutWaiter(RowBuilder *row, const WaiterInfo *info)
+{
+	const GrantInfo *wanted = &info->wanted;
+	MonoTime	now = MonotonicNow();
+	Datum	   *tokens = palloc(sizeof(Datum) * Max(info->ntokens, 1));
+
+	qsort(info->tokens, info->ntokens, sizeof(Token), CompareTokens);
+	for (int i = 0; i < info->ntokens; i++)
+		tokens[i] = Int64GetDatum(info->tokens[i]);
+	ClearRow(row);
+	if (MayReadOwner(wanted->grant.owner))
+	{
+		PutSpan(row, Waiter_name, SpanOf(wanted->name));
+		PutSpan(row, Waiter_holder, SpanOf(wanted->holder));
+	}
+	Put(row, Waiter_position, Int32GetDatum(info->position));
+	Put(row, Waiter_owner, ObjectIdGetDatum(wanted->grant.owner));
+	Put(row, Waiter_pid, Int32GetDatum(info->pid));
+	Put(row, Waiter_mode,
+		CStringGetTextDatum(ModeName(wanted->grant.permits, wanted->capacity)));
+	if (wanted->capacity != WHOLE_LEASE)
+		Put(row, Waiter_permits, Int32GetDatum(wanted->grant.permits));
+	Put(row, Waiter_since, TimestampTzGetDatum(WallTimeOf(info->since, now)));
+	PutUsec(row, Waiter_waited, now - info->since);
+	Put(row, Waiter_blocked_by,
+		PointerGetDatum(construct_array(tokens, info->ntokens, INT8OID, sizeof(int64),
+										FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
+}
+
+/* live_waiters(): a row for each place in a queue; none on a standby. */
+Datum
+lease_live_waiters(PG_FUNCTION_ARGS)
+{
+	RowBuilder	row;
+	WaiterInfo	info = {.room = 64};
+
+	RequirePreloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	row.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	info.tokens = palloc(sizeof(Token) * info.room);
+	for (uint32 i = 0; i < WAITER_COUNT; i++)
+	{
+		if (!CopyShownWaiter(i, MyDatabaseId, &info))
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		PutWaiter(&row, &info);
+		EmitRow(&row);
+	}
+	return (Datum) 0;
+}
+
 /* The columns of lease.server_status(). */
 enum
 {
@@ -333,6 +492,7 @@ enum
 	Col_ledger_garbage,
 	Col_worker_state,
 	Col_last_reap,
+	Col_waiting,
 	Ncols_status
 };
 
@@ -357,6 +517,7 @@ PutPrimaryStatus(Database *db, Datum *values, bool *nulls)
 												   reaping ? "reaping" : "idle");
 	values[Col_last_reap] = TimestampTzGetDatum(last_reap);
 	nulls[Col_last_reap] = last_reap == 0;
+	values[Col_waiting] = Int64GetDatum(pg_atomic_read_u32(&Shared->waiting));
 }
 
 static void
@@ -373,6 +534,7 @@ PutStandbyStatus(Relation ledger, Datum *values, bool *nulls)
 	nulls[Col_next_token] = true;
 	nulls[Col_leases_used] = true;
 	nulls[Col_last_reap] = true;
+	nulls[Col_waiting] = true;
 	values[Col_worker_state] = CStringGetTextDatum("standby");
 }
 

@@ -85,9 +85,16 @@ SELECT is_empty(
 -- What users call: as they may rely on it.
 SELECT bag_eq(
 	$$SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_temp.function
-	  WHERE proname NOT IN ('protect_ledger', 'live_leases', 'server_status', 'user_objects')$$,
+	  WHERE proname NOT IN ('protect_ledger', 'live_leases', 'live_waiters', 'server_status', 'user_objects')$$,
 	$$VALUES
 	('acquire', 'name text, ttl interval DEFAULT NULL::interval, wait interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
+	('try_acquire_all', 'names text[], ttl interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'TABLE(name text, token bigint)'),
+	('acquire_all', 'names text[], ttl interval DEFAULT NULL::interval, wait interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'TABLE(name text, token bigint)'),
+	('try_acquire_permit', 'name text, capacity integer DEFAULT NULL::integer, permits integer DEFAULT 1, ttl interval DEFAULT NULL::interval, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
+	('acquire_permit', 'name text, capacity integer DEFAULT NULL::integer, permits integer DEFAULT 1, ttl interval DEFAULT NULL::interval, wait interval DEFAULT NULL::interval, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
+	('set_capacity', 'name text, capacity integer', 'integer'),
+	('campaign', 'IN name text, IN ttl interval DEFAULT NULL::interval, IN wait interval DEFAULT NULL::interval, IN holder text DEFAULT NULL::text, IN mode text DEFAULT ''exclusive''::text, IN scope text DEFAULT ''detached''::text, IN request_id text DEFAULT NULL::text, IN correlation_id text DEFAULT NULL::text, IN lock_delay interval DEFAULT NULL::interval, IN min_hold interval DEFAULT NULL::interval, IN metadata jsonb DEFAULT NULL::jsonb, INOUT token bigint DEFAULT NULL::bigint', NULL),
+	('blocking_pids', 'pid integer', 'integer[]'),
 	('release_session', '', 'integer'),
 	('try_acquire', 'name text, ttl interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
 	('renew', 'name text, token bigint, ttl interval DEFAULT NULL::interval', 'interval'),
@@ -110,7 +117,9 @@ SELECT bag_eq(
 	$$SELECT proname::text, provolatile, proparallel, proisstrict FROM pg_temp.function
 	  WHERE prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')$$,
 	$$VALUES
-	('acquire', 'v'::"char", 'u'::"char", false), ('release_session', 'v', 'u', false), ('try_acquire', 'v', 'u', false),
+	('acquire', 'v'::"char", 'u'::"char", false), ('acquire_all', 'v', 'u', false), ('try_acquire_all', 'v', 'u', false),
+	('acquire_permit', 'v', 'u', false), ('try_acquire_permit', 'v', 'u', false), ('set_capacity', 'v', 'u', false),
+	('campaign', 'v', 'u', false), ('blocking_pids', 'v', 'r', false), ('live_waiters', 'v', 'r', false), ('release_session', 'v', 'u', false), ('try_acquire', 'v', 'u', false),
 	('renew', 'v', 'u', false), ('try_renew', 'v', 'u', false),
 	('renew_all', 'v', 'u', false), ('release', 'v', 'u', false), ('release_all', 'v', 'u', false),
 	('transfer', 'v', 'u', false), ('force_release', 'v', 'u', false), ('new_epoch', 'v', 'u', false),
@@ -122,12 +131,19 @@ SELECT bag_eq(
 	$$SELECT what FROM lease.user_objects()$$,
 	$$SELECT 'FUNCTION ' || f FROM unnest(ARRAY[
 		'lease.acquire(text,interval,interval,text,text,text,text,text,interval,interval,jsonb)', 'lease.release_session()',
+		'lease.acquire_all(text[],interval,interval,text,text,text,text,text,interval,interval,jsonb)',
+		'lease.acquire_permit(text,integer,integer,interval,interval,text,text,text,text,interval,interval,jsonb)',
+		'lease.try_acquire_all(text[],interval,text,text,text,text,text,interval,interval,jsonb)',
+		'lease.try_acquire_permit(text,integer,integer,interval,text,text,text,text,interval,interval,jsonb)',
+		'lease.set_capacity(text,integer)', 'lease.blocking_pids(integer)', 'lease.live_waiters()',
 		'lease.is_held(text,bigint)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
 		'lease.renew(text,bigint,interval)', 'lease.renew_all(text[],bigint[],interval)', 'lease.server_status()',
 		'lease.transfer(text,bigint,text)',
 		'lease.try_acquire(text,interval,text,text,text,text,text,interval,interval,jsonb)',
 		'lease.try_renew(text,bigint,interval)']) f
-	  UNION ALL VALUES ('TABLE lease.leases'), ('TABLE lease.status')$$,
+	  UNION ALL VALUES
+	  ('PROCEDURE lease.campaign(text,interval,interval,text,text,text,text,text,interval,interval,jsonb,bigint)'),
+	  ('TABLE lease.leases'), ('TABLE lease.waiters'), ('TABLE lease.status')$$,
 	'lease.allow grants what users need');
 
 --
@@ -139,17 +155,26 @@ SELECT bag_eq(
 	$$VALUES (1::smallint, 'name', 'text'), (2, 'mode', 'text'), (3, 'scope', 'text'), (4, 'token', 'bigint'), (5, 'holder', 'text'),
 	  (6, 'owner', 'name'), (7, 'pid', 'integer'), (8, 'acquired_at', 'timestamp with time zone'),
 	  (9, 'renewed_at', 'timestamp with time zone'), (10, 'expires_at', 'timestamp with time zone'),
-	  (11, 'remaining', 'interval'), (12, 'ttl', 'interval'), (13, 'renewals', 'bigint'), (14, 'durable', 'boolean'),
-	  (15, 'closed_until', 'timestamp with time zone'), (16, 'request_id', 'text'), (17, 'correlation_id', 'text'),
-	  (18, 'metadata', 'jsonb')$$,
+	  (11, 'remaining', 'interval'), (12, 'ttl', 'interval'), (13, 'renewals', 'bigint'),
+	  (14, 'waiters', 'bigint'), (15, 'permits', 'integer'), (16, 'capacity', 'integer'), (17, 'durable', 'boolean'),
+	  (18, 'closed_until', 'timestamp with time zone'), (19, 'request_id', 'text'), (20, 'correlation_id', 'text'),
+	  (21, 'metadata', 'jsonb')$$,
 	'lease.leases has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.waiters'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'name', 'text'), (2, 'position', 'integer'), (3, 'holder', 'text'), (4, 'owner', 'name'),
+	  (5, 'pid', 'integer'), (6, 'mode', 'text'), (7, 'permits', 'integer'),
+	  (8, 'waiting_since', 'timestamp with time zone'), (9, 'waited', 'interval'), (10, 'blocked_by', 'bigint[]')$$,
+	'lease.waiters has its columns');
 
 SELECT bag_eq(
 	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
 	  WHERE attrelid = 'lease.status'::regclass AND attnum > 0$$,
 	$$VALUES (1::smallint, 'version', 'text'), (2, 'epoch', 'bigint'), (3, 'timeline', 'bigint'), (4, 'next_token', 'bigint'),
-	  (5, 'leases_used', 'bigint'), (6, 'leases_allowed', 'bigint'), (7, 'ledger_size', 'bigint'),
-	  (8, 'ledger_garbage', 'bigint'), (9, 'worker_state', 'text'), (10, 'last_reap', 'timestamp with time zone')$$,
+	  (5, 'leases_used', 'bigint'), (6, 'leases_allowed', 'bigint'), (7, 'waiters', 'bigint'), (8, 'ledger_size', 'bigint'),
+	  (9, 'ledger_garbage', 'bigint'), (10, 'worker_state', 'text'), (11, 'last_reap', 'timestamp with time zone')$$,
 	'lease.status has its columns');
 
 SELECT is(count(*), 1::bigint, 'lease.status has one row') FROM lease.status;

@@ -22,13 +22,13 @@ my $dumps = PostgreSQL::Test::Utils::tempdir();
 # Every function that is written in C, called with NULLs, and what is built on
 # them.  Triggers are called by writes.
 my $uses = q{
-	SELECT format('SELECT %s(%s)', p.oid::regproc,
+	SELECT format('%s %s(%s)', CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, p.oid::regproc,
 				  (SELECT string_agg('NULL::' || format_type(a.type, NULL), ', ' ORDER BY a.n)
 				   FROM unnest(p.proargtypes) WITH ORDINALITY AS a(type, n)))
 	FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 	WHERE p.pronamespace = 'lease'::regnamespace AND l.lanname = 'c'
 	  AND p.prorettype <> 'trigger'::regtype
-	UNION ALL VALUES ('TABLE lease.leases'), ('TABLE lease.status'),
+	UNION ALL VALUES ('TABLE lease.leases'), ('TABLE lease.waiters'), ('TABLE lease.status'),
 		('INSERT INTO lease.ledger (kind, token) VALUES (''ceiling'', 1)'),
 		('TRUNCATE lease.ledger')};
 
