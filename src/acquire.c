@@ -91,21 +91,13 @@ HoldAgain(Bid *bid, Grant *grant, const LeaseRequest *request)
 }
 
 /*
- * A lease that needs no row, nor any other with it, is held as soon as it is
- * reserved if there is a token at hand.  Under the partition's lock.
+ * A lease that needs no row, nor any other with it, can be held as soon as it is
+ * reserved.
  */
 static bool
-HoldAtOnce(Acquisition *acq, Bid *bid)
+CanHoldAtOnce(const Acquisition *acq)
 {
-	if (acq->request->scope == SCOPE_DETACHED || acq->count > 1)
-		return false;
-	bid->token = TokenAtHand(acq->open.db);
-	if (bid->token == INVALID_TOKEN)
-		return false;
-	bid->grant->token = bid->token;
-	bid->grant->acquired_at = GetCurrentTimestamp();
-	StartHolding(&bid->lease, bid->grant, MonotonicNow());
-	return true;
+	return acq->request->scope != SCOPE_DETACHED && acq->count == 1;
 }
 
 /* Take a vacant name with the spare grant, if we have it. */
@@ -117,7 +109,9 @@ Occupy(Acquisition *acq, Bid *bid)
 	bid->grant = LinkGrant(&bid->lease, &bid->spare, acq->request->capacity);
 	if (bid->grant == NULL)
 		return NAME_UNLISTED;
-	return HoldAtOnce(acq, bid) ? NAME_HELD : NAME_RESERVED;
+	if (CanHoldAtOnce(acq))
+		bid->token = HoldAtOnce(acq->open.db, bid->grant);
+	return bid->token != INVALID_TOKEN ? NAME_HELD : NAME_RESERVED;
 }
 
 /* Queue up for a taken name with the spare grant, if we wait and have it. */
@@ -132,7 +126,7 @@ QueueUp(Acquisition *acq, Bid *bid)
 	twin = FindTwin(resource, bid->spare.grant);
 	if (twin != NULL && Differs(twin->grant, acq->request))
 		return NAME_REQUEST_DIFFERS;
-	JoinQueue(&bid->lease, resource, bid->spare.grant);
+	JoinQueue(&bid->lease, resource, bid->spare.grant, CanHoldAtOnce(acq) ? acq->open.db : NULL);
 	bid->spare.grant = NULL;
 	return NAME_QUEUED;
 }
@@ -217,21 +211,43 @@ RequireBid(Acquisition *acq, Bid *bid, bool for_queue)
 	}
 }
 
+/* The grant is ours to go on with, or held already. */
+static void
+TakeServed(Acquisition *acq, Bid *bid, const Waiter *waiter)
+{
+	bid->grant = waiter->grant;
+	bid->token = waiter->token;
+	bid->state = BID_RESERVED;
+	if (bid->token != INVALID_TOKEN)
+	{
+		AddHold(&bid->lease, bid->grant, bid->token, acq->request->scope);
+		bid->state = BID_HELD;
+	}
+}
+
 /* Wait in the queue that we joined.  Returns false if we are to look again. */
 static bool
 AwaitTurn(Acquisition *acq, Bid *bid)
 {
+	Waiter	   *waiter = MyWaiter;
 	bool		served;
 
+	/* The name is in the table, and stays there as long as we wait. */
 	bid->state = BID_QUEUED;
+	DiscardSpare(&bid->spare);
 	CloseDatabase(&acq->open);
 	WaitInQueue(&bid->lease, &bid->name, acq->give_up_at);
-	served = WaiterState(MyWaiter) == WAIT_SERVED;
-	bid->grant = MyWaiter->grant;
-	bid->state = served ? BID_RESERVED : BID_NOTHING;
-	if (!served)
-		bid->spare.grant = bid->grant;
-	pg_atomic_write_u32(&MyWaiter->state, WAIT_NONE);
+	served = WaiterState(waiter) == WAIT_SERVED;
+	pg_read_barrier();
+	if (served)
+		TakeServed(acq, bid, waiter);
+	else
+	{
+		bid->state = BID_NOTHING;
+		bid->spare.grant = waiter->grant;
+		DropSpare(bid, acq->request);
+	}
+	pg_atomic_write_u32(&waiter->state, WAIT_NONE);
 
 	/* One that only its TTL would end is not for a client that has gone. */
 	if (acq->request->scope == SCOPE_DETACHED)
@@ -293,6 +309,7 @@ Reserve(Acquisition *acq, Bid *bid)
 			case NAME_QUEUED:
 				if (AwaitTurn(acq, bid))
 					return true;
+				(void) PrepareBid(acq, bid, false);
 				break;
 			case NAME_RETRIED:
 				if (RenewLease(&bid->name, bid->token, request->ttl) == LEASE_LOST)
@@ -310,30 +327,50 @@ Reserve(Acquisition *acq, Bid *bid)
 	}
 }
 
+/* Give back the place in a queue, or what it brought. */
+static void
+AbandonQueue(Bid *bid)
+{
+	Waiter	   *waiter = MyWaiter;
+	Token		token = INVALID_TOKEN;
+
+	LockName(&bid->lease, LW_EXCLUSIVE);
+	if (WaiterState(waiter) == WAIT_QUEUED)
+		LeaveQueue(&bid->lease);
+	bid->state = WaiterState(waiter) == WAIT_SERVED ? BID_RESERVED : BID_NOTHING;
+	if (bid->state == BID_NOTHING)
+		bid->spare.grant = waiter->grant;
+	else
+	{
+		bid->grant = waiter->grant;
+		token = waiter->token;
+	}
+	pg_atomic_write_u32(&waiter->state, WAIT_NONE);
+	UnlockName(&bid->lease);
+
+	if (token != INVALID_TOKEN)
+	{
+		DiscardHold(bid->grant);
+		AbandonHeld(&bid->lease, token);
+		bid->state = BID_NOTHING;
+	}
+}
+
 /* Give back what a bid got. */
 static void
 AbandonBid(Bid *bid, const LeaseRequest *request)
 {
+	bool		detached = request->scope == SCOPE_DETACHED;
+
 	if (bid->state == BID_QUEUED)
-	{
-		LockName(&bid->lease, LW_EXCLUSIVE);
-		if (WaiterState(MyWaiter) == WAIT_QUEUED)
-			LeaveQueue(&bid->lease);
-		if (WaiterState(MyWaiter) == WAIT_AGAIN)
-			bid->spare.grant = MyWaiter->grant;
-		else if (WaiterState(MyWaiter) == WAIT_SERVED)
-		{
-			bid->grant = MyWaiter->grant;
-			bid->state = BID_RESERVED;
-		}
-		pg_atomic_write_u32(&MyWaiter->state, WAIT_NONE);
-		UnlockName(&bid->lease);
-	}
-	if (bid->state == BID_COUNTED || (bid->state == BID_HELD && request->scope != SCOPE_DETACHED))
+		AbandonQueue(bid);
+	if (bid->state == BID_COUNTED || (bid->state == BID_HELD && !detached))
 		GiveUpHold(bid->grant, bid->token, request->scope);
-	else if (bid->state == BID_RESERVED || bid->state == BID_HELD)
+	else if (bid->state == BID_HELD)
+		AbandonHeld(&bid->lease, bid->token);
+	else if (bid->state == BID_RESERVED)
 	{
-		if (request->scope != SCOPE_DETACHED)
+		if (!detached)
 			DiscardHold(bid->grant);
 		AbandonGrant(&bid->lease, bid->grant, bid->has_row);
 	}

@@ -109,11 +109,11 @@ ForgetGrants(Oid oid)
 	for (uint32 i = 0; i < GRANT_POOL_SIZE; i++)
 	{
 		Grant	   *grant = LockGrantSlot(i, LW_EXCLUSIVE);
-		LWLock	   *lock;
+		int			partition;
 
 		if (grant == NULL)
 			continue;
-		lock = PartitionLock(grant->partition);
+		partition = grant->partition;
 		if (grant->resource->key.database == oid)
 		{
 			LeaseName	lease;
@@ -129,8 +129,17 @@ ForgetGrants(Oid oid)
 				DropGrant(&lease, grant);
 			}
 		}
-		LWLockRelease(lock);
+		UnlockPartition(partition);
 	}
+}
+
+/* Under the entry's spinlock. */
+static void
+SetState(Database *db, DatabaseState state, Oid ledger)
+{
+	db->state = state;
+	db->ledger = ledger;
+	pg_atomic_write_u32(&db->loaded_ledger, state == DATABASE_LOADED ? ledger : InvalidOid);
 }
 
 /* A database is gone: forget it, with all its leases. */
@@ -145,8 +154,7 @@ ForgetDatabase(Oid oid)
 
 	LWLockAcquire(RegistryLock, LW_EXCLUSIVE);
 	SpinLockAcquire(&db->mutex);
-	db->state = DATABASE_UNLOADED;
-	db->ledger = InvalidOid;
+	SetState(db, DATABASE_UNLOADED, InvalidOid);
 	db->bans = 0;
 	db->retry_at = 0;
 	db->last_reap = 0;
@@ -448,8 +456,7 @@ static void
 FinishLoad(Database *db, DatabaseState state, Oid ledger)
 {
 	SpinLockAcquire(&db->mutex);
-	db->state = state;
-	db->ledger = ledger;
+	SetState(db, state, ledger);
 	SpinLockRelease(&db->mutex);
 	ConditionVariableBroadcast(&db->loaded);
 }
@@ -467,11 +474,9 @@ AbandonLoad(int code pg_attribute_unused(), Datum arg)
 static bool
 IsLoaded(Database *db, Oid ledger)
 {
-	bool		loaded;
+	bool		loaded = pg_atomic_read_u32(&db->loaded_ledger) == ledger;
 
-	SpinLockAcquire(&db->mutex);
-	loaded = db->state == DATABASE_LOADED && db->ledger == ledger;
-	SpinLockRelease(&db->mutex);
+	pg_read_barrier();
 	return loaded;
 }
 
@@ -484,7 +489,7 @@ ClaimLoad(Database *db)
 	SpinLockAcquire(&db->mutex);
 	claimed = db->state != DATABASE_LOADING;
 	if (claimed)
-		db->state = DATABASE_LOADING;
+		SetState(db, DATABASE_LOADING, db->ledger);
 	SpinLockRelease(&db->mutex);
 	return claimed;
 }
@@ -569,7 +574,7 @@ ForgetDroppedLedger(Database *db)
 	SpinLockAcquire(&db->mutex);
 	if (db->state == DATABASE_LOADED && db->ledger == ledger)
 	{
-		db->state = DATABASE_LOADING;
+		SetState(db, DATABASE_LOADING, ledger);
 		claimed = true;
 	}
 	SpinLockRelease(&db->mutex);

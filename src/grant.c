@@ -160,21 +160,44 @@ FinishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant)
 }
 
 /*
- * Take back, without touching the ledger, a grant that failed on the way: one
- * that is RESERVED, or HELD and its holder does not know.
+ * Take back, without touching the ledger, a RESERVED grant that failed on the
+ * way.
  */
 void
 AbandonGrant(const LeaseName *lease, Grant *grant, bool has_row)
 {
 	LockName(lease, LW_EXCLUSIVE);
-	if (grant->state == GRANT_HELD && grant->deadline != MONO_NEVER)
-		WheelRemove(grant);
 	if (has_row)
 		BuryGrant(grant, 0);
 	else
 		FreeGrant(lease, grant);
 	UnlockName(lease);
 	AnnounceSettled(lease);
+	if (has_row)
+		OweWork(FindDatabase(lease->key.database));
+}
+
+/* The same for one that is held, if it still is, and its holder does not know. */
+void
+AbandonHeld(const LeaseName *lease, Token token)
+{
+	Grant	   *grant;
+	bool		has_row = false;
+
+	LockName(lease, LW_EXCLUSIVE);
+	grant = FindGrant(lease, token);
+	if (grant != NULL && grant->state == GRANT_HELD)
+	{
+		has_row = IsDetached(grant);
+		if (has_row)
+		{
+			WheelRemove(grant);
+			BuryGrant(grant, 0);
+		}
+		else
+			EndHeld(lease, grant);
+	}
+	UnlockName(lease);
 	if (has_row)
 		OweWork(FindDatabase(lease->key.database));
 }
@@ -227,26 +250,13 @@ TakeBackUnconfirmed(LeaseDatabase *open, const LeaseName *lease, Grant *grant)
 	FinishGrant(open, lease, grant);
 }
 
-static MonoTime
-DeadlineAfter(MonoTime now, int64 ttl)
-{
-	return ttl == NO_TTL ? MONO_NEVER : now + ttl;
-}
-
-/*
- * From a time on, a grant that has all it needs is held.  Under the partition's
- * lock.
- */
+/* Let a RESERVED grant be held.  Under the partition's lock. */
 void
 StartHolding(const LeaseName *lease, Grant *grant, MonoTime now)
 {
 	Resource   *resource = grant->resource;
 
-	grant->granted_at = now;
-	grant->deadline = DeadlineAfter(now, grant->ttl);
-	grant->state = GRANT_HELD;
-	if (grant->deadline != MONO_NEVER)
-		WheelAdd(GrantPartition(grant), grant);
+	MakeHeld(grant, now);
 	if (resource->queue == NULL)
 		return;
 
@@ -330,7 +340,7 @@ ExpireGrants(int partition, MonoTime now)
 	if (pg_atomic_read_u64(&part->next_due) > (uint64) now)
 		return false;
 
-	LWLockAcquire(PartitionLock(partition), LW_EXCLUSIVE);
+	LockPartition(partition, LW_EXCLUSIVE);
 	while ((grant = WheelPop(part, now, &budget)) != NULL)
 	{
 		Oid			database = grant->resource->key.database;
@@ -345,7 +355,7 @@ ExpireGrants(int partition, MonoTime now)
 		if (ndatabases == 0 || databases[ndatabases - 1] != database)
 			databases[ndatabases++] = database;
 	}
-	LWLockRelease(PartitionLock(partition));
+	UnlockPartition(partition);
 
 	for (int i = 0; i < ndatabases; i++)
 	{
@@ -370,7 +380,7 @@ ClaimDead(int partition, Oid database, char *name, LeaseName *lease)
 
 	while (left > 0 && claimed == NULL)
 	{
-		LWLockAcquire(PartitionLock(partition), LW_EXCLUSIVE);
+		LockPartition(partition, LW_EXCLUSIVE);
 		left = Min(left, part->ndead);
 		for (int n = 0; n < DEAD_SCAN_BATCH && left > 0 && claimed == NULL; n++, left--)
 		{
@@ -392,7 +402,7 @@ ClaimDead(int partition, Oid database, char *name, LeaseName *lease)
 			ResolveName(lease, database, name, key->length);
 			ClaimGrant(claimed, claimed->deadline);
 		}
-		LWLockRelease(PartitionLock(partition));
+		UnlockPartition(partition);
 	}
 	return claimed;
 }

@@ -22,6 +22,7 @@ extern void ClaimReserved(Grant *grant);
 extern void DescribeGrant(const GrantInfo *info, LedgerRow *row);
 extern void WriteGrant(LeaseDatabase *open, Grant *grant, LedgerRow *row, bool *has_row);
 extern void AbandonGrant(const LeaseName *lease, Grant *grant, bool has_row);
+extern void AbandonHeld(const LeaseName *lease, Token token);
 extern void TakeBackUnconfirmed(LeaseDatabase *open, const LeaseName *lease, Grant *grant);
 extern XLogRecPtr FinishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant);
 pg_noreturn extern void RefuseUnconfirmed(void);

@@ -218,13 +218,24 @@ ReleaseLease(const Span *name, Token token)
 	Grant	   *grant;
 	bool		detached;
 
-	OpenNameForWrite(name, &open, &lease);
+	/* What our session holds has no row, probably. */
+	if (HoldsLeases())
+		OpenNameForRead(name, &open, &lease);
+	else
+		OpenNameForWrite(name, &open, &lease);
 	HOLD_INTERRUPTS();
 	grant = LockLiveGrant(&lease, token, &cleared);
 	detached = grant != NULL && IsDetached(grant);
+	if (detached && open.ledger == NULL)
+	{
+		UnlockName(&lease);
+		OpenDatabaseForWrite(&open);
+		grant = LockLiveGrant(&lease, token, &cleared);
+		detached = grant != NULL;
+	}
 	if (detached)
 		ClaimGrant(grant, OpensAt(grant, 0, false));
-	else if (grant != NULL && (!IsOurHold(grant) || TakeOffHold(grant) == HOLD_OVER))
+	else if (grant != NULL && TakeOffHold(grant) == HOLD_OVER)
 		EndHeld(&lease, grant);
 	UnlockName(&lease);
 	if (detached)

@@ -11,9 +11,9 @@
  * for permits by small ones.
  *
  * Grants are handed over: whoever makes room reserves the grant for who is
- * first in line, under the partition's lock, and wakes it.  It finds the name
- * its own, and nobody else was woken.  What the grant takes (memory, labels) it
- * brought along.
+ * first in line, under the partition's lock, and wakes it; one that needs no row
+ * is even held from then on.  The waiter finds the name its own, and nobody else
+ * was woken.  What the grant takes (memory, labels) it brought along.
  *
  * A retry of a request that is queued stands right behind it.  If the first
  * call leaves, the retry has its place; if it is served, the retry is sent to
@@ -27,15 +27,11 @@
  */
 #include "postgres.h"
 
+#include "storage/proc.h"
+#include "utils/timestamp.h"
+
 #include "clock.h"
 #include "queue.h"
-#include "storage/proc.h"
-
-static void
-Wake(const Waiter *waiter)
-{
-	SetLatch(&ProcGlobal->allProcs[waiter - Waiters].procLatch);
-}
 
 /* The place in a queue of the request that a grant is for, or NULL. */
 Waiter *
@@ -54,11 +50,12 @@ FindTwin(const Resource *resource, const Grant *grant)
 static Grant *
 FindGrantOfRequest(const Resource *resource, const Grant *wanted)
 {
-	MonoTime	now = MonotonicNow();
+	MonoTime	now;
 	dlist_iter	iter;
 
 	if (wanted->request_length == 0 || !IsDetached(wanted))
 		return NULL;
+	now = MonotonicNow();
 	dlist_foreach(iter, (dlist_head *) &resource->grants)
 	{
 		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
@@ -93,12 +90,31 @@ NextOpening(const Resource *resource)
 }
 
 /*
+ * Let a RESERVED grant that needs no row be held, if there is a token at hand,
+ * which is returned.
+ */
+Token
+HoldAtOnce(Database *db, Grant *grant)
+{
+	Token		token = TokenAtHand(db);
+
+	if (token != INVALID_TOKEN)
+	{
+		grant->token = token;
+		grant->acquired_at = GetCurrentTimestamp();
+		MakeHeld(grant, MonotonicNow());
+	}
+	return token;
+}
+
+/*
  * Queue up for a name, to be granted what is filled in; the grant is the
  * queue's until we leave it.  Who retries a request that is being granted comes
- * first: it will have its answer with that grant.
+ * first: it will have its answer with that grant.  If the grant needs no row, db
+ * is where its token comes from, so that whoever serves us can let it be held.
  */
 void
-JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant)
+JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant, Database *db)
 {
 	Waiter	   *waiter = MyWaiter;
 	Waiter	   *twin = FindTwin(resource, grant);
@@ -110,6 +126,8 @@ JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant)
 	waiter->pid = MyProcPid;
 	waiter->generation++;
 	waiter->partition = lease->index;
+	waiter->db = db;
+	waiter->token = INVALID_TOKEN;
 	waiter->since = MonotonicNow();
 
 	if (twin != NULL)
@@ -142,7 +160,7 @@ void
 AlertFirst(Resource *resource, MonoTime due)
 {
 	if (resource->queue != NULL && due < resource->queue->wake_at)
-		Wake(resource->queue);
+		WakeWaiter(resource->queue);
 }
 
 /* Somebody is first in line who was not. */
@@ -169,11 +187,13 @@ ServeFirst(const LeaseName *lease, Resource *resource)
 	else if (HasRoom(resource, waiter->grant->permits))
 	{
 		AttachGrant(resource, waiter->grant, lease->index);
+		if (waiter->db != NULL)
+			waiter->token = HoldAtOnce(waiter->db, waiter->grant);
 		TakeOut(waiter, WAIT_SERVED);
 	}
 	else
 		return false;
-	Wake(waiter);
+	WakeWaiter(waiter);
 	return true;
 }
 
@@ -214,7 +234,7 @@ static void
 Evict(Waiter *waiter)
 {
 	TakeOut(waiter, WAIT_AGAIN);
-	Wake(waiter);
+	WakeWaiter(waiter);
 }
 
 /* Send all that wait for a name away. */
@@ -254,15 +274,15 @@ LockWaiter(uint32 number, LWLockMode mode)
 		return NULL;
 	pg_read_barrier();
 	partition = *((volatile int *) &waiter->partition);
-	LWLockAcquire(PartitionLock(partition), mode);
+	LockPartition(partition, mode);
 	if (WaiterState(waiter) == WAIT_QUEUED && waiter->partition == partition)
 		return waiter;
-	LWLockRelease(PartitionLock(partition));
+	UnlockPartition(partition);
 	return NULL;
 }
 
 void
 UnlockWaiter(const Waiter *waiter)
 {
-	LWLockRelease(PartitionLock(waiter->partition));
+	UnlockPartition(waiter->partition);
 }

@@ -8,6 +8,7 @@
 #ifndef LEASE_QUEUE_H
 #define LEASE_QUEUE_H
 
+#include "token.h"
 #include "table.h"
 
 /* The place of a backend, by its number: ours, or another's. */
@@ -16,7 +17,8 @@
 #define IsFirstInLine(waiter)	((waiter)->resource->queue == (waiter))
 
 /* All under the partition's lock. */
-extern void JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant);
+extern Token HoldAtOnce(Database *db, Grant *grant);
+extern void JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant, Database *db);
 extern void LeaveQueue(const LeaseName *lease);
 extern void ServeQueue(const LeaseName *lease, Resource *resource);
 extern void EvictWaiters(const LeaseName *lease, Resource *resource);

@@ -293,14 +293,16 @@ GiveUpHold(Grant *grant, Token token, LeaseScope scope)
 }
 
 /*
- * Take one hold off a lease of ours, under the partition's lock.  What a
- * transaction acquired stays until its end.
+ * Take one hold off a lease, under the partition's lock.  What a transaction
+ * acquired stays until its end; another session's holds are not ours to count.
  */
 HoldRelease
 TakeOffHold(Grant *grant)
 {
 	Hold	   *hold = FindHold(grant);
 
+	if (hold == NULL)
+		return HOLD_OVER;
 	if (hold->by_session > 0 && --hold->by_session == 0 && hold->by_transaction > 0)
 		grant->scope = SCOPE_TRANSACTION;
 	if (hold->by_session > 0 || hold->by_transaction > 0)

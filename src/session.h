@@ -13,7 +13,7 @@
 /* What a release found out about a lease of our session. */
 typedef enum HoldRelease
 {
-	HOLD_OVER,					/* the last hold is gone: end the lease */
+	HOLD_OVER,					/* there is none (any more): end the lease */
 	HOLD_KEPT					/* there are others, or the transaction's end
 								 * will release it */
 } HoldRelease;

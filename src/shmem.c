@@ -61,6 +61,7 @@ InitDatabase(Database *db)
 {
 	SpinLockInit(&db->mutex);
 	ConditionVariableInit(&db->loaded);
+	pg_atomic_init_u32(&db->loaded_ledger, InvalidOid);
 	pg_atomic_init_u32(&db->work, 0);
 	pg_atomic_init_u64(&db->next, 0);
 	pg_atomic_init_u64(&db->ceiling, 0);

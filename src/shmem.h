@@ -178,7 +178,7 @@ typedef enum WaitState
 {
 	WAIT_NONE,					/* in no queue */
 	WAIT_QUEUED,
-	WAIT_SERVED,				/* its grant is RESERVED for it */
+	WAIT_SERVED,				/* its grant is RESERVED for it, or HELD */
 	WAIT_AGAIN					/* out of the queue, and to look again why */
 } WaitState;
 
@@ -194,6 +194,9 @@ typedef struct Waiter
 								 * the name once it is SERVED */
 	int			pid;
 	pg_atomic_uint32 state;		/* a WaitState */
+	struct Database *db;		/* if it can be granted without writing: where
+								 * the token comes from */
+	Token		token;			/* SERVED: of its grant, if that is HELD */
 	uint32		generation;		/* counts its waits */
 	int			partition;
 	MonoTime	since;
@@ -245,6 +248,7 @@ typedef struct Database
 	slock_t		mutex;
 	DatabaseState state;
 	Oid			ledger;			/* the relation that was loaded */
+	pg_atomic_uint32 loaded_ledger; /* the same, while LOADED; read without */
 	int			bans;			/* DDL that wants no reaper in there */
 	int			reaper_pid;		/* 0 = none */
 	Latch	   *reaper_latch;

@@ -12,8 +12,14 @@
  */
 #include "postgres.h"
 
+#include "storage/proc.h"
+
 #include "table.h"
 #include "wheel.h"
+
+/* The backends that wake when we release a partition's lock, by number. */
+static int	to_wake[64];
+static int	wake_count = 0;
 
 /* Hash a name; its bytes must stay where they are. */
 void
@@ -28,15 +34,43 @@ ResolveName(LeaseName *lease, Oid database, const char *name, uint32 length)
 }
 
 void
+LockPartition(int partition, LWLockMode mode)
+{
+	LWLockAcquire(PartitionLock(partition), mode);
+}
+
+/*
+ * Whom we served or alerted wakes now, and not before: it would find the lock
+ * taken at once.
+ */
+void
+UnlockPartition(int partition)
+{
+	LWLockRelease(PartitionLock(partition));
+	while (wake_count > 0)
+		SetLatch(&ProcGlobal->allProcs[to_wake[--wake_count]].procLatch);
+}
+
+void
 LockName(const LeaseName *lease, LWLockMode mode)
 {
-	LWLockAcquire(PartitionLock(lease->index), mode);
+	LockPartition(lease->index, mode);
 }
 
 void
 UnlockName(const LeaseName *lease)
 {
-	LWLockRelease(PartitionLock(lease->index));
+	UnlockPartition(lease->index);
+}
+
+/* See that a waiter's backend wakes, once we release the partition's lock. */
+void
+WakeWaiter(const Waiter *waiter)
+{
+	if (wake_count == lengthof(to_wake))
+		SetLatch(&ProcGlobal->allProcs[waiter - Waiters].procLatch);
+	else
+		to_wake[wake_count++] = waiter - Waiters;
 }
 
 /* A RESERVED or ENDING grant of the name went on: whoever waits, look again. */
@@ -221,6 +255,24 @@ IsLive(const Grant *grant, MonoTime now)
 	return grant->state == GRANT_HELD && grant->deadline > now;
 }
 
+/* When a TTL that starts at a time runs out. */
+MonoTime
+DeadlineAfter(MonoTime now, int64 ttl)
+{
+	return ttl == NO_TTL ? MONO_NEVER : now + ttl;
+}
+
+/* From a time on, a RESERVED grant that has all it needs is held. */
+void
+MakeHeld(Grant *grant, MonoTime now)
+{
+	grant->granted_at = now;
+	grant->deadline = DeadlineAfter(now, grant->ttl);
+	grant->state = GRANT_HELD;
+	if (grant->deadline != MONO_NEVER)
+		WheelAdd(GrantPartition(grant), grant);
+}
+
 /*
  * Make a HELD, CLOSED or DEAD grant one's own, to end its row.  opens_at is
  * when its name opens.
@@ -357,15 +409,15 @@ LockGrantSlot(uint32 slot, LWLockMode mode)
 		return NULL;
 	pg_read_barrier();
 	partition = *((volatile uint8 *) &grant->partition);
-	LWLockAcquire(PartitionLock(partition), mode);
+	LockPartition(partition, mode);
 	if (grant->state != GRANT_FREE && grant->partition == partition)
 		return grant;
-	LWLockRelease(PartitionLock(partition));
+	UnlockPartition(partition);
 	return NULL;
 }
 
 void
 UnlockGrantSlot(const Grant *grant)
 {
-	LWLockRelease(PartitionLock(grant->partition));
+	UnlockPartition(grant->partition);
 }

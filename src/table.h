@@ -59,6 +59,8 @@ typedef struct GrantInfo
 #define GrantPartition(grant)	(&Shared->partitions[(grant)->partition])
 
 extern void ResolveName(LeaseName *lease, Oid database, const char *name, uint32 length);
+extern void LockPartition(int partition, LWLockMode mode);
+extern void UnlockPartition(int partition);
 extern void LockName(const LeaseName *lease, LWLockMode mode);
 extern void UnlockName(const LeaseName *lease);
 extern void AnnounceSettled(const LeaseName *lease);
@@ -75,6 +77,8 @@ extern Grant *LinkGrant(const LeaseName *lease, SpareGrant *spare, int32 capacit
 extern void AttachGrant(Resource *resource, Grant *grant, int partition);
 extern void DropGrant(const LeaseName *lease, Grant *grant);
 extern void DropUnusedName(const LeaseName *lease, Resource *resource);
+extern MonoTime DeadlineAfter(MonoTime now, int64 ttl);
+extern void MakeHeld(Grant *grant, MonoTime now);
 extern bool IsLive(const Grant *grant, MonoTime now);
 extern MonoTime OpensAt(const Grant *grant, MonoTime ended, bool orphaned);
 extern MonoTime BlocksUntil(const Grant *grant);
@@ -89,6 +93,7 @@ extern void CopyGrantOf(const Resource *resource, const Grant *grant, GrantInfo 
 /* Who waits for a name, in order. */
 extern Waiter *NextWaiter(const Resource *resource, const Waiter *after);
 extern uint32 CountWaiters(const Resource *resource);
+extern void WakeWaiter(const Waiter *waiter);
 
 /* Walking all grants, slot by slot. */
 extern Grant *LockGrantSlot(uint32 slot, LWLockMode mode);

@@ -34,10 +34,10 @@
 #define ROUND			USECS_PER_SEC
 
 /*
- * To watch the client costs a system call at either end of a wait, so that
- * begins only when the wait is not a short one.
+ * To watch the client, and to tell in the process title that we wait, is not
+ * worth its cost in a wait that ends at once.
  */
-#define WATCH_CLIENT_AFTER	(20 * 1000)
+#define SETTLE_DOWN_AFTER	(20 * 1000)
 
 typedef struct Wait
 {
@@ -48,6 +48,7 @@ typedef struct Wait
 	bool		lock_timeout;	/* because of that setting */
 	MonoTime	round_at;		/* when to look around next */
 	MonoTime	check_at;		/* when to look for a deadlock */
+	bool		settled_down;	/* it is not a short one */
 	bool		logged;			/* log_lock_waits said that we wait */
 } Wait;
 
@@ -162,14 +163,11 @@ Sleep(const Wait *wait, MonoTime until)
 {
 	static uint32 wait_event = 0;
 	MonoTime	now = MonotonicNow();
-	MonoTime	watch_at = wait->since + WATCH_CLIENT_AFTER;
-	bool		can_watch = FeBeWaitSet != NULL && WaitEventSetCanReportClosed();
-	bool		watch = can_watch && now >= watch_at;
 	long		timeout;
 
 	until = Min(until, Min(wait->limit, wait->round_at));
-	if (can_watch && !watch)
-		until = Min(until, watch_at);
+	if (!wait->settled_down)
+		until = Min(until, wait->since + SETTLE_DOWN_AFTER);
 	if (until <= now)
 		return;
 	timeout = (until - now + 999) / 1000;
@@ -177,7 +175,7 @@ Sleep(const Wait *wait, MonoTime until)
 	if (wait_event == 0)
 		wait_event = NamedWaitEvent("LeaseAcquire");
 	InvalidateCatalogSnapshot();
-	if (watch)
+	if (wait->settled_down && FeBeWaitSet != NULL && WaitEventSetCanReportClosed())
 		WaitLatchOrClient(timeout, wait_event);
 	else
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -315,7 +313,6 @@ WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at)
 		wait.lock_timeout = true;
 	}
 
-	set_ps_display_suffix("waiting");
 	for (;;)
 	{
 		Sleep(&wait, until);
@@ -323,6 +320,11 @@ WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at)
 		if (WaiterState(MyWaiter) != WAIT_QUEUED)
 			break;
 		now = MonotonicNow();
+		if (!wait.settled_down && now >= wait.since + SETTLE_DOWN_AFTER)
+		{
+			set_ps_display_suffix("waiting");
+			wait.settled_down = true;
+		}
 		if (now >= wait.limit)
 			GiveUp(&wait);
 		if (now >= wait.round_at)
@@ -331,7 +333,8 @@ WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at)
 		if (until == 0 && WaiterState(MyWaiter) == WAIT_QUEUED)
 			EndOverdue(lease);
 	}
-	set_ps_display_remove_suffix();
+	if (wait.settled_down)
+		set_ps_display_remove_suffix();
 	if (log_lock_waits && wait.logged && WaiterState(MyWaiter) == WAIT_SERVED)
 		LogWait(&wait, "acquired");
 }
