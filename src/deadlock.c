@@ -14,15 +14,15 @@
  * it, for permits as much as is wanted.  So the graph is reduced: whoever is not
  * waiting, or waits for enough that is not stuck, is not stuck either.  Nobody is
  * overtaken in a queue; so who stands behind a larger request than its own wants
- * as much as that.
+ * as much as that.  Who is stuck and does not depend on us is taken for free in a
+ * second reduction: then we are in a deadlock only if it is our own.
  *
  * The graph is read process by process, each at another moment.  What looks
  * stuck is therefore read again, under a lock that lets one process at a time do
  * so: if each of the stuck stands in the same wait as before, with the same
  * grants in its way, then all of them did at the moment between the two
- * readings, and none of them can have moved, or ever will.  If a cycle leads
- * back to us, we are the victim, and are out of the queue before the next
- * process may look.
+ * readings, and none of them can have moved, or ever will.  Then we are the
+ * victim, and out of the queue before the next process may look.
  *
  * After Holt, "Some deadlock properties of computer systems" (1972), for the
  * reduction of graphs with several units of a resource.
@@ -72,6 +72,7 @@ typedef struct Party
 	int			nedges;
 	Edge	   *edges;
 	bool		stuck;
+	bool		leads_to_us;	/* it depends on us */
 	int			reached_from;	/* index of a party, in the search for a cycle */
 } Party;
 
@@ -322,13 +323,12 @@ StaysStuck(const Graph *graph, const Party *party)
 	return taken + party->wanted > party->capacity;
 }
 
+/* Let go whoever is not stuck if only those are who are thought so. */
 static void
 Reduce(Graph *graph)
 {
 	bool		changed;
 
-	for (int i = 0; i < graph->nparties; i++)
-		graph->parties[i].stuck = true;
 	do
 	{
 		changed = false;
@@ -345,38 +345,74 @@ Reduce(Graph *graph)
 	} while (changed);
 }
 
+/* Does a party depend on one that leads to us, or on us? */
+static bool
+LeadsToUs(const Graph *graph, const Party *party)
+{
+	for (int i = 0; i < party->nedges; i++)
+	{
+		Party	   *other = FindParty(graph, party->edges[i].pid);
+
+		if (other != NULL && other->stuck && other->leads_to_us)
+			return true;
+	}
+	return false;
+}
+
 /*
- * The shortest cycle of stuck parties through our own: returns its length, and
- * its parties in order, ours first; 0 if there is none.
+ * Take those who do not depend on us for not stuck: if they are, somebody else
+ * is to blame, and finds out.
+ */
+static void
+DropIndependent(Graph *graph)
+{
+	bool		changed;
+
+	for (int i = 0; i < graph->nparties; i++)
+		graph->parties[i].leads_to_us = i == 0;
+	do
+	{
+		changed = false;
+		for (int i = 0; i < graph->nparties; i++)
+		{
+			Party	   *party = &graph->parties[i];
+
+			if (party->stuck && !party->leads_to_us && LeadsToUs(graph, party))
+				party->leads_to_us = changed = true;
+		}
+	} while (changed);
+	for (int i = 0; i < graph->nparties; i++)
+		graph->parties[i].stuck &= graph->parties[i].leads_to_us;
+}
+
+/*
+ * We are stuck: find the shortest cycle of those who are with us.  Returns its
+ * length, and its parties in order, ours first.
  */
 static int
 FindCycle(Graph *graph, Party **cycle)
 {
-	int		   *queue = palloc(sizeof(int) * Max(graph->nparties, 1));
-	int			queued = 0;
+	Party	   *self = &graph->parties[0];
+	int		   *queue = palloc(sizeof(int) * graph->nparties);
+	int			queued = 1;
+	int			last = 0;
 	int			length = 0;
 
 	for (int i = 0; i < graph->nparties; i++)
 		graph->parties[i].reached_from = -1;
-	if (graph->nparties > 0 && graph->parties[0].stuck)
-		queue[queued++] = 0;
-	for (int i = 0; i < queued && length == 0; i++)
+	queue[0] = 0;
+	for (int i = 0; i < queued && last == 0; i++)
 	{
 		Party	   *party = &graph->parties[queue[i]];
 
-		for (int j = 0; j < party->nedges && length == 0; j++)
+		for (int j = 0; j < party->nedges; j++)
 		{
 			Party	   *next = FindParty(graph, party->edges[j].pid);
 
 			if (next == NULL || !next->stuck)
 				continue;
-			if (next == &graph->parties[0])
-			{
-				for (int at = queue[i]; at >= 0; at = graph->parties[at].reached_from)
-					length++;
-				for (int at = queue[i], k = length; at >= 0; at = graph->parties[at].reached_from)
-					cycle[--k] = &graph->parties[at];
-			}
+			if (next == self)
+				last = queue[i];
 			else if (next->reached_from < 0)
 			{
 				next->reached_from = queue[i];
@@ -384,17 +420,31 @@ FindCycle(Graph *graph, Party **cycle)
 			}
 		}
 	}
+
+	/* If nobody else is with us, we are in our own way. */
+	for (int at = last; at >= 0; at = graph->parties[at].reached_from)
+		length++;
+	for (int at = last, i = length; at >= 0; at = graph->parties[at].reached_from)
+		cycle[--i] = &graph->parties[at];
 	pfree(queue);
 	return length;
 }
 
-/* Look whether we are in a cycle; its length, or 0. */
+/* Look whether we are in a deadlock; the length of a cycle in it, or 0. */
 static int
 LookForCycle(Graph *graph, Party ***cycle)
 {
 	ReadGraph(graph);
+	if (graph->nparties == 0)
+		return 0;
+	for (int i = 0; i < graph->nparties; i++)
+		graph->parties[i].stuck = true;
 	Reduce(graph);
-	*cycle = palloc(sizeof(Party *) * Max(graph->nparties, 1));
+	DropIndependent(graph);
+	Reduce(graph);
+	if (!graph->parties[0].stuck)
+		return 0;
+	*cycle = palloc(sizeof(Party *) * graph->nparties);
 	return FindCycle(graph, *cycle);
 }
 
