@@ -109,8 +109,7 @@ Occupy(Acquisition *acq, Bid *bid)
 	bid->grant = LinkGrant(&bid->lease, &bid->spare, acq->request->capacity);
 	if (bid->grant == NULL)
 		return NAME_UNLISTED;
-	if (CanHoldAtOnce(acq))
-		bid->token = HoldAtOnce(acq->open.db, bid->grant);
+	bid->token = CanHoldAtOnce(acq) ? HoldAtOnce(acq->open.db, bid->grant) : INVALID_TOKEN;
 	return bid->token != INVALID_TOKEN ? NAME_HELD : NAME_RESERVED;
 }
 

@@ -107,6 +107,7 @@ PrepareGrant(SpareGrant *spare, const LeaseName *lease, const GrantLabels *label
 	grant->holder_length = labels->holder.length;
 	grant->request_length = labels->request_id.length;
 	grant->correlation_length = labels->correlation_id.length;
+	grant->awaits_others = false;
 	spare->grant = grant;
 	return true;
 }

@@ -32,7 +32,9 @@ SELECT f, pg_temp.attempt(format('SELECT lease.%s', f))
 FROM unnest(ARRAY[
 	$$renew('', 1)$$, $$renew(NULL, 1)$$, $$try_renew('', 1)$$, $$try_renew(NULL, 1)$$,
 	$$release('', 1)$$, $$release(NULL, 1)$$, $$transfer('', 1, 'h')$$, $$transfer(NULL, 1, 'h')$$,
-	$$is_held('', 1)$$, $$is_held(NULL, 1)$$, $$force_release('', 'r')$$, $$force_release(NULL, 'r')$$]) f;
+	$$is_held('', 1)$$, $$is_held(NULL, 1)$$, $$force_release('', 'r')$$, $$force_release(NULL, 'r')$$,
+	$$acquire('')$$, $$acquire(NULL)$$, $$acquire_permit('', 1)$$, $$acquire_permit(NULL, 1)$$,
+	$$try_acquire_permit('', 1)$$, $$try_acquire_permit(NULL, 1)$$, $$set_capacity('', 1)$$, $$set_capacity(NULL, 1)$$]) f;
 
 --
 -- Tokens: 1 to 2^53 - 1
@@ -83,6 +85,17 @@ SELECT current_setting('server_version_num')::int >= 170000 AS knows_infinity \g
 \endif
 SELECT bool_and(pg_temp.attempt(format($$SELECT lease.try_acquire('ttl', %L)$$, ttl)) ~ :'refused') FROM unnest(ARRAY['infinity', '-infinity']) ttl;
 SELECT lease.is_held('x', :x);
+
+--
+-- Waits: 0 to lease.max_ttl, and NULL, which is endless
+--
+SELECT ttl, pg_temp.attempt(format($$SELECT lease.acquire('wait', wait => %L)$$, ttl))
+FROM unnest(ARRAY['-1 us', '-1 day', '1 day 1 ms', '1 month', '1 month -30 days', '2147483647 days']) ttl;
+SELECT bool_and(pg_temp.attempt(format('SELECT lease.%s, wait => ''1 day 1 ms'')', f)) ~ '^22023: wait "@ 1 day') AS refused
+FROM unnest(ARRAY[$$acquire('x'$$, $$acquire_all('{x}'$$, $$acquire_permit('s', 1$$]) f;
+SELECT ttl, lease.acquire('wait/' || ttl, wait => ttl::interval) > 0
+FROM unnest(ARRAY['0', '1 us', '1 day']) ttl;
+SELECT lease.acquire('wait/NULL', wait => NULL) > 0;
 
 --
 -- lock_delay and min_hold: 0 to lease.max_ttl

@@ -20,9 +20,12 @@ SELECT lease.allow('regress_lease_monitor');
 
 -- Everything there is to look at or to call.
 CREATE FUNCTION pg_temp.attempt_all() RETURNS TABLE (f text, attempt text) LANGUAGE sql AS $all$
-	SELECT f, pg_temp.attempt('SELECT * FROM lease.' || f)
-	FROM unnest(ARRAY['leases', 'status', 'ledger', 'live_leases()', 'server_status()', 'user_objects()',
-		$$try_acquire('x')$$, $$renew('x', 1)$$, $$try_renew('x', 1)$$, $$renew_all('{x}', '{1}')$$,
+	SELECT f, pg_temp.attempt(CASE WHEN f ~ '^campaign' THEN 'CALL lease.' ELSE 'SELECT * FROM lease.' END || f)
+	FROM unnest(ARRAY['leases', 'waiters', 'status', 'ledger',
+		'live_leases()', 'live_waiters()', 'server_status()', 'user_objects()',
+		$$acquire('x')$$, $$try_acquire('x')$$, $$acquire_all('{x}')$$, $$try_acquire_all('{x}')$$,
+		$$acquire_permit('x', 1)$$, $$try_acquire_permit('x', 1)$$, $$set_capacity('x', 1)$$,
+		$$campaign('x')$$, 'release_session()', 'blocking_pids(1)', $$renew('x', 1)$$, $$try_renew('x', 1)$$, $$renew_all('{x}', '{1}')$$,
 		$$release('x', 1)$$, $$release_all('{x}', '{1}')$$, $$transfer('x', 1, 'h')$$, $$is_held('x', 1)$$,
 		$$force_release('x', 'r')$$, $$new_epoch('r')$$,
 		$$allow('regress_lease_nobody')$$, $$disallow('regress_lease_nobody')$$]) f;
@@ -102,6 +105,43 @@ SELECT lease.try_acquire('app/1', holder => 'h', request_id => 'r') AS taken;
 SELECT pg_temp.attempt($$SELECT lease.renew('app/1', 1)$$);
 RESET ROLE;
 SELECT ttl, renewals, holder FROM lease.leases WHERE name = 'app/1';
+
+-- Nor does waiting for it tell who has it.
+SET ROLE "regress lease Stranger";
+SELECT pg_temp.attempt(format('SELECT * FROM lease.%s', f))
+FROM unnest(ARRAY[$$acquire('app/1', wait => '1 ms')$$, $$acquire_all('{app/1,x}', wait => '1 ms')$$]) f;
+SELECT pg_temp.attempt($$SELECT lease.acquire('app/1', wait => '1 ms', holder => 'h', request_id => 'r')$$) ~ '^55P03' AS taken;
+RESET ROLE;
+
+--
+-- A semaphore is whose permits are taken; all of them have a say in its size.
+--
+SET ROLE regress_lease_app;
+SELECT lease.acquire_permit('app/s', 2, ttl => '1 h', holder => 'h') AS p \gset
+SELECT lease.set_capacity('app/s', 3);
+SET ROLE regress_lease_member;
+SELECT lease.set_capacity('app/s', 4);
+SET ROLE regress_lease_noinherit;
+SELECT pg_temp.attempt($$SELECT lease.set_capacity('app/s', 5)$$);
+SET ROLE "regress lease Stranger";
+SELECT pg_temp.attempt($$SELECT lease.set_capacity('app/s', 5)$$);
+SELECT pg_temp.attempt($$SELECT lease.acquire_permit('app/s', 4, 4, wait => '1 ms')$$);
+SELECT name, mode, permits, capacity, waiters, holder FROM lease.leases WHERE token = :p;
+SELECT lease.acquire_permit('app/s', 4, ttl => '1 h', holder => 'h') AS q \gset
+SELECT pg_temp.attempt($$SELECT lease.set_capacity('app/s', 5)$$) ~ '^42501' AS refused;
+SET ROLE regress_lease_member;
+SELECT pg_temp.attempt($$SELECT lease.set_capacity('app/s', 5)$$) ~ '^42501' AS refused;
+SELECT pg_temp.attempt(format($$SELECT lease.release('app/s', %s)$$, :q)) ~ '^42501' AS refused;
+SET ROLE regress_lease_monitor;
+SELECT pg_temp.attempt($$SELECT lease.set_capacity('app/s', 5)$$) ~ '^42501' AS refused;
+SELECT name, permits, capacity, holder FROM lease.leases WHERE token IN (:p, :q) ORDER BY token;
+RESET ROLE;
+SELECT lease.set_capacity('app/s', 5);
+SET ROLE "regress lease Stranger";
+SELECT lease.release('app/s', :q), lease.blocking_pids(pg_backend_pid()), (SELECT count(*) FROM lease.waiters) AS waiters;
+SET ROLE regress_lease_app;
+SELECT lease.set_capacity('app/s', 1), lease.release('app/s', :p);
+RESET ROLE;
 
 -- A transferred lease stays the owner's: a repeated transfer is no way in.
 SET ROLE regress_lease_app;

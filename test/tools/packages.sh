@@ -37,6 +37,7 @@ missing_packages()
 	else
 		have_module IPC::Run || echo libipc-run-perl
 		have faketime || echo faketime
+		[ -x /usr/sbin/pgbouncer ] || echo pgbouncer
 		[ -z "$debian_server" ] ||
 			[ -e "/usr/share/postgresql/$major/extension/pgtap.control" ] ||
 			echo "postgresql-$major-pgtap"
