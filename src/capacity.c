@@ -29,13 +29,6 @@ typedef enum ResizeStep
 	RESIZE_ASK					/* may we act on what that role took? */
 } ResizeStep;
 
-/* Does a grant still count for its name? */
-static bool
-Counts(const Grant *grant, MonoTime now)
-{
-	return grant->state == GRANT_RESERVED || BlocksUntil(grant) > now;
-}
-
 /*
  * Give a semaphore its new size, if we are cleared for all who hold permits.
  * Under the partition's lock.
@@ -55,7 +48,7 @@ TryResize(const LeaseName *lease, int32 capacity, const List *cleared, int32 *fo
 	{
 		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
 
-		if (!Counts(grant, now))
+		if (!IsInTheWay(grant, now))
 			continue;
 		used = true;
 		*owner = grant->owner;
@@ -112,7 +105,7 @@ FindOutdated(const LeaseName *lease, Grant **closure, bool *settling)
 		{
 			Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
 
-			if (!IsDetached(grant) || !Counts(grant, now) ||
+			if (!IsDetached(grant) || !IsInTheWay(grant, now) ||
 				grant->ledger_capacity == resource->capacity)
 				continue;
 			if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING)

@@ -93,13 +93,6 @@ typedef struct Graph
 	Sleeper    *sleepers;		/* by pid */
 } Graph;
 
-static bool
-IsInTheWay(const Grant *grant, MonoTime now)
-{
-	return grant->state == GRANT_RESERVED ? true :
-		grant->state == GRANT_ENDING ? grant->deadline > now : BlocksUntil(grant) > now;
-}
-
 /* Note the grants in the way of a waiter.  Returns how many there are. */
 static int
 CopyGrantEdges(const Resource *resource, Edge *edges, int room)

@@ -241,13 +241,20 @@ OpensAt(const Grant *grant, MonoTime ended, bool orphaned)
 	return opens;
 }
 
-/* A grant that nobody owns (HELD, DEAD, CLOSED): until when is its name shut? */
+/* A grant that is not RESERVED: until when is its name shut? */
 MonoTime
 BlocksUntil(const Grant *grant)
 {
 	if (grant->state == GRANT_HELD)
 		return Max(grant->deadline, OpensAt(grant, grant->deadline, true));
 	return grant->deadline;
+}
+
+/* Does a grant keep others from what it takes of its name? */
+bool
+IsInTheWay(const Grant *grant, MonoTime now)
+{
+	return grant->state == GRANT_RESERVED || BlocksUntil(grant) > now;
 }
 
 bool
