@@ -333,6 +333,7 @@ AbandonQueue(Bid *bid)
 	Waiter	   *waiter = MyWaiter;
 	Token		token = INVALID_TOKEN;
 
+	StopWaiting();
 	LockName(&bid->lease, LW_EXCLUSIVE);
 	if (WaiterState(waiter) == WAIT_QUEUED)
 		LeaveQueue(&bid->lease);

@@ -274,15 +274,17 @@ LogWait(const Wait *wait, const char *what)
 }
 
 /*
- * Look around: the extension may have been dropped, which is an error, and so is
- * a deadlock.
+ * Look around: the extension may have been dropped, which is an error, or made
+ * anew, whose load sends us to look again; and there may be a deadlock.
  */
 static void
 LookAround(Wait *wait, MonoTime now)
 {
+	LeaseDatabase open;
+
 	wait->round_at = now + ROUND;
 	AcceptInvalidationMessages();
-	(void) LedgerOid();
+	OpenDatabaseForRead(&open);
 	if (now < wait->check_at)
 		return;
 	wait->check_at = now + (int64) DeadlockTimeout * 1000;
@@ -292,7 +294,17 @@ LookAround(Wait *wait, MonoTime now)
 	wait->logged = true;
 }
 
-/* Wait until we are not queued any more; see MyWaiter's state. */
+/* The wait is over, well or not. */
+void
+StopWaiting(void)
+{
+	set_ps_display_remove_suffix();
+}
+
+/*
+ * Wait until we are not queued any more; see MyWaiter's state.  After an error
+ * the caller calls StopWaiting.
+ */
 void
 WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at)
 {
@@ -334,7 +346,7 @@ WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at)
 			EndOverdue(lease);
 	}
 	if (wait.settled_down)
-		set_ps_display_remove_suffix();
+		StopWaiting();
 	if (log_lock_waits && wait.logged && WaiterState(MyWaiter) == WAIT_SERVED)
 		LogWait(&wait, "acquired");
 }

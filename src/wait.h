@@ -11,6 +11,7 @@
 #include "queue.h"
 
 extern void WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at);
+extern void StopWaiting(void);
 extern void CheckClient(void);
 
 #endif							/* LEASE_WAIT_H */

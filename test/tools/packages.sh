@@ -4,9 +4,11 @@
 # Asks first what is missing and calls apt-get, with sudo for an ordinary user,
 # only if something is.  A server that is already there is never upgraded, as
 # that would restart the clusters that run on it; one that is installed here
-# gets no cluster.
+# gets no cluster.  No service is started, now or when the machine boots.
 
 cluster_policy=/etc/postgresql-common/createcluster.d/lease-test.conf
+service_policy=/usr/sbin/policy-rc.d
+own_service_policy=
 
 # The newest of Debian's servers that is here, otherwise Debian 12's.
 default_major()
@@ -69,10 +71,11 @@ pin_versions()
 	done
 }
 
-restore_cluster_policy()
+restore_policies()
 {
 	as_root rm -f "$cluster_policy"
 	as_root rmdir --ignore-fail-on-non-empty "${cluster_policy%/*}"
+	[ -z "$own_service_policy" ] || as_root rm -f "$service_policy"
 }
 
 apt_install()
@@ -82,14 +85,21 @@ apt_install()
 	say "installing $*"
 	as_root apt-get -qq update || die "could not update the package lists"
 	mapfile -t wanted < <(pin_versions "$@")
-	trap restore_cluster_policy EXIT
+	trap restore_policies EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
 	as_root mkdir -p "${cluster_policy%/*}"
 	echo 'create_main_cluster = false' | as_root tee "$cluster_policy" >/dev/null
+	if [ ! -e "$service_policy" ]; then
+		own_service_policy=yes
+		printf '#!/bin/sh\nexit 101\n' | as_root tee "$service_policy" >/dev/null
+		as_root chmod +x "$service_policy"
+	fi
 	output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
 		-o DPkg::Lock::Timeout=300 install "${wanted[@]}" 2>&1) ||
 		die "$output" "could not install $*"
+	case " $* " in *" pgbouncer "*) as_root update-rc.d pgbouncer disable >/dev/null 2>&1 ;; esac
+	return 0
 }
 
 # ensure_packages test|demo: afterwards PG_CONFIG names a server to use.
