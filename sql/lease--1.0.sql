@@ -249,7 +249,7 @@ CREATE FUNCTION lease.release_session() RETURNS integer
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_release_session';
 COMMENT ON FUNCTION lease.release_session() IS
 'Releases all leases that the session holds in scope session, however often it acquired them, and returns how many there were. DISCARD ALL does it, too.
-Errors: 55000 not preloaded.';
+Errors: 25006 read-only transaction or standby; 55000 not preloaded.';
 
 CREATE FUNCTION lease.release_all(names text[], tokens bigint[])
 RETURNS TABLE (name text, token bigint, released boolean)

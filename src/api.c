@@ -49,7 +49,7 @@ PG_FUNCTION_INFO_V1(lease_advance_clock);
 Datum
 lease_release_session(PG_FUNCTION_ARGS)
 {
-	RequirePreloaded();
+	RequireWritable("lease.release_session()");
 	PG_RETURN_INT32(ReleaseSession());
 }
 

@@ -100,7 +100,7 @@ static bool
 IsPlainlyVacant(const Resource *resource, const LeaseRequest *request)
 {
 	return resource->queue == NULL && HasRoom(resource, request->permits) &&
-		request->labels.request_id.length == 0 &&
+		request->capacity != 0 && request->labels.request_id.length == 0 &&
 		(request->scope == SCOPE_DETACHED || !HoldsLeases());
 }
 
@@ -112,6 +112,7 @@ JudgeName(const LeaseName *lease, const LeaseRequest *request, Grant **about)
 	MonoTime	now = MonotonicNow();
 	Look		look = {0};
 	Finding		kind;
+	bool		in_use;
 	dlist_iter	iter;
 
 	*about = NULL;
@@ -123,8 +124,6 @@ JudgeName(const LeaseName *lease, const LeaseRequest *request, Grant **about)
 
 	dlist_foreach(iter, &resource->grants)
 		LookAtGrant(&look, dlist_container(Grant, in_resource, iter.cur), request, now);
-	if (kind != NAME_VACANT && (look.blocked > 0 || resource->queue != NULL))
-		return kind;
 	if (look.same != NULL)
 	{
 		*about = look.same;
@@ -132,6 +131,11 @@ JudgeName(const LeaseName *lease, const LeaseRequest *request, Grant **about)
 	}
 	if (look.being_made)
 		return NAME_SETTLING;
+	in_use = look.blocked > 0 || resource->queue != NULL;
+	if (in_use && kind != NAME_VACANT)
+		return kind;
+	if (!in_use && request->capacity == 0)
+		return NAME_HAS_NO_CAPACITY;
 	if (kind == NAME_VACANT)
 	{
 		if (resource->queue != NULL)

@@ -439,10 +439,12 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 
 /*
  * Claim one grant that a forced release is to end: a live one, or, to reopen
- * the name, one that keeps it closed.  NULL if there is none (left).
+ * the name, one that keeps it closed.  NULL if there is none (left).  Those from
+ * token "next" on were granted since, perhaps to who waited for the others.
  */
 static Grant *
-ClaimByForce(const LeaseName *lease, Token token, bool reopen, GrantInfo *info, bool *was_live)
+ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen,
+			 GrantInfo *info, bool *was_live)
 {
 	Resource   *resource;
 	Grant	   *claimed = NULL;
@@ -458,7 +460,8 @@ ClaimByForce(const LeaseName *lease, Token token, bool reopen, GrantInfo *info, 
 		{
 			Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
 
-			if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING)
+			if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING ||
+				grant->token >= next)
 				continue;
 			if (token != INVALID_TOKEN && grant->token != token)
 				continue;
@@ -525,12 +528,14 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 	LeaseName	lease;
 	GrantInfo	info;
 	Grant	   *grant;
+	Token		next;
 	bool		was_live;
 	int			count = 0;
 
 	OpenNameForWrite(name, &open, &lease);
+	next = (Token) pg_atomic_read_u64(&open.db->next);
 	HOLD_INTERRUPTS();
-	while ((grant = ClaimByForce(&lease, token, reopen, &info, &was_live)) != NULL)
+	while ((grant = ClaimByForce(&lease, token, next, reopen, &info, &was_live)) != NULL)
 	{
 		/*
 		 * Unlike a release, it must not come undone.  A cancelled wait for a

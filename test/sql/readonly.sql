@@ -15,7 +15,7 @@ FROM unnest(ARRAY[
 	$$acquire_permit('new', 3)$$, $$try_acquire_permit('new', 3)$$, $$set_capacity('held', 3)$$,
 	$$renew('held', %s)$$, $$try_renew('held', %s)$$, $$renew_all('{held}', '{%s}')$$,
 	$$release('held', %s)$$, $$release_all('{held}', '{%s}')$$, $$transfer('held', %s, 'next')$$,
-	$$force_release('held', 'reason')$$, $$new_epoch('reason')$$, $$allow('pg_monitor')$$]) f;
+	$$release_session()$$, $$force_release('held', 'reason')$$, $$new_epoch('reason')$$, $$allow('pg_monitor')$$]) f;
 
 SELECT pg_temp.attempt($$CALL lease.campaign('new')$$);
 
@@ -35,5 +35,10 @@ COMMIT;
 SET default_transaction_read_only = on;
 SELECT pg_temp.attempt($$SELECT lease.try_acquire('new')$$);
 CALL lease.campaign('new');
+-- A pooler's clean-up is not refused.
 SET default_transaction_read_only = off;
+SELECT lease.acquire('pooled', scope => 'session') > 0 AS held;
+SET default_transaction_read_only = on;
+DISCARD ALL;
+SELECT name FROM lease.leases;
 SELECT lease.release('held', :t);
