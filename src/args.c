@@ -178,16 +178,21 @@ static int
 ChoiceArg(FunctionCallInfo fcinfo, int argno, const char *what, const char *const *choices,
 		  int count, const char *allowed)
 {
-	char	   *value;
+	Span		value;
 
 	RequireNotNull(fcinfo, argno, what);
-	value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	value = TextSpan(PG_GETARG_DATUM(argno));
 	for (int i = 0; i < count; i++)
-		if (strcmp(value, choices[i]) == 0)
+	{
+		Span		choice = SpanOf(choices[i]);
+
+		if (SpansEqual(&value, &choice))
 			return i;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s \"%s\" is unknown: it must be %s", what, value, allowed)));
+			 errmsg("%s \"%.*s\" is unknown: it must be %s", what,
+					(int) value.length, value.data, allowed)));
 }
 
 /* How much of a lease a mode takes. */
@@ -292,11 +297,17 @@ ClientAddress(void)
 static Span
 DefaultHolder(void)
 {
+	static char address_and_pid[LEASE_LABEL_MAX + 1] = "";
+
+
 	if (HolderSetting != NULL && HolderSetting[0] != '\0')
 		return SpanOf(HolderSetting);
 	if (application_name != NULL && application_name[0] != '\0')
 		return SpanOf(application_name);
-	return SpanOf(psprintf("%s pid %d", ClientAddress(), MyProcPid));
+	if (address_and_pid[0] == '\0')
+		snprintf(address_and_pid, sizeof(address_and_pid), "%s pid %d",
+				 ClientAddress(), MyProcPid);
+	return SpanOf(address_and_pid);
 }
 
 static void
