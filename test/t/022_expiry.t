@@ -54,10 +54,6 @@ sub wait_for_no_reaper
 	return wait_for('the reaper to leave', sub { count_processes('lease reaper') == 0 });
 }
 
-# The part of the log since a position.
-sub log_since { return substr slurp_file($node->logfile), $_[0] }
-sub log_position { return -s $node->logfile }
-
 #
 # How soon
 #
@@ -206,14 +202,14 @@ SQL
 } 1 .. 2;
 wait_for('parallel workers', sub { count_processes('parallel worker') == 2 });
 
-my $position = log_position();
+my $position = log_position($node);
 foreach my $name (qw(one two three))
 {
 	acquire($node, $name, ttl => '10 min');
 	advance_clock($node, '10 min');
 	wait_for(
 		'a try to start a reaper',
-		sub { log_since($position) =~ /could not start a lease reaper/ });
+		sub { log_since($node, $position) =~ /could not start a lease reaper/ });
 	wait_for_launcher($node);
 }
 is(leases_used($node), '4', 'no slot: expired leases are not tidied up');
@@ -224,7 +220,7 @@ query(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 finish_psql($_) foreach @occupants;
 advance_clock($node, '10 s');
 wait_for_reaping(1, 'a slot is free: the rest is tidied up');
-is(scalar(() = log_since($position) =~ /could not start a lease reaper/g),
+is(scalar(() = log_since($node, $position) =~ /could not start a lease reaper/g),
 	1, 'the log mentions once that there was none');
 
 #
@@ -240,17 +236,17 @@ foreach ([ 'ALLOW_CONNECTIONS false', 'ALLOW_CONNECTIONS true' ],
 	wait_for_no_reaper();
 	acquire($node, 'inside', db => 'shut', ttl => '10 min');
 	query("ALTER DATABASE shut $shut");
-	$position = log_position();
+	$position = log_position($node);
 	advance_clock($node, '10 min');
 	ok( wait_for(
 			'a reaper to come and go',
-			sub { log_since($position) =~ /$came.*background worker "lease reaper" .*exited with exit code 0/s }),
+			sub { log_since($node, $position) =~ /$came.*background worker "lease reaper" .*exited with exit code 0/s }),
 		"$shut: a reaper turns round at the door");
 	advance_clock($node, '5 s') for 1 .. 5;
 	wait_for_launcher($node);
 	is(leases_used($node), '2', "$shut: it has touched nothing");
-	is(scalar(() = log_since($position) =~ /$came/g), 1, "$shut: it does not come again at once");
-	unlike(log_since($position), qr/(ERROR|FATAL):/, "$shut: nobody complains");
+	is(scalar(() = log_since($node, $position) =~ /$came/g), 1, "$shut: it does not come again at once");
+	unlike(log_since($node, $position), qr/(ERROR|FATAL):/, "$shut: nobody complains");
 	query("ALTER DATABASE shut $open");
 	advance_clock($node, '1 min');
 	wait_for_reaping(1, "$open: it does its work");

@@ -37,10 +37,6 @@ value(q{
 	CREATE ROLE anna; CREATE ROLE bert; CREATE ROLE cora;
 	SELECT lease.allow(r::regrole) FROM unnest(ARRAY['anna', 'bert', 'cora']) r});
 
-# The part of the log since a position.
-sub log_since { return substr slurp_file($node->logfile), $_[0] }
-sub log_position { return -s $node->logfile }
-
 sub start_session
 {
 	my $psql = $node->background_psql('postgres', on_error_stop => 0);
@@ -111,7 +107,7 @@ sub wait_for_look
 {
 	my ($who, $position) = @_;
 	return wait_for('a look for a deadlock',
-		sub { log_since($position) =~ /process $who->{pid} still waiting for lease/ });
+		sub { log_since($node, $position) =~ /process $who->{pid} still waiting for lease/ });
 }
 
 # Sessions ask, one after the other, and have to wait; when that is over, either
@@ -123,16 +119,13 @@ sub ask
 
 	foreach my $it (@requests)
 	{
-		my $position = log_position();
+		my $position = log_position($node);
 
-		$it->{who}{psql}->query_until(qr/^asked$/m, <<~SQL);
-			\\echo asked
+		ask_session($it->{who}{psql}, <<~SQL);
 			$it->{sql};
 			ROLLBACK;
 			SELECT lease.release_session() \\g /dev/null
 			SELECT pg_advisory_unlock_all() \\g /dev/null
-			\\echo answered
-			\\warn answered
 			SQL
 		wait_for('a session to wait', sub { is_waiting($it) }) unless $it == $requests[-1];
 		wait_for_look($it->{who}, $position) if $it->{looks};
@@ -141,20 +134,7 @@ sub ask
 }
 
 # What a session has got, and what it was told; waits for either.
-sub answer
-{
-	my ($request) = @_;
-	my $psql = $request->{who}{psql};
-
-	foreach my $stream (qw(stdout stderr))
-	{
-		pump_until($psql->{run}, $psql->{timeout}, \$psql->{$stream}, qr/answered\n/)
-		  or die 'no answer';
-	}
-	my ($out, $err) = map { $psql->{$_} =~ s/\n?answered\n//r } qw(stdout stderr);
-	@$psql{qw(stdout stderr)} = ('', '');
-	return ($out, $err);
-}
+sub answer { return await_answer($_[0]{who}{psql}) }
 
 # Is a DETAIL a cycle of so many?  It leads from the victim through sessions, each
 # of which waits for what it asked for, back to it.
@@ -192,12 +172,12 @@ sub nothing_is_left
 sub is_deadlock
 {
 	my ($what, $length, $requests, $then) = @_;
-	my $position = log_position();
+	my $position = log_position($node);
 	my (@victims, @failed, $told, $since);
 
 	ask(@$requests);
 	$since = time;
-	wait_for("$what: a victim", sub { log_since($position) =~ /deadlock detected/ });
+	wait_for("$what: a victim", sub { log_since($node, $position) =~ /deadlock detected/ });
 	$slowest = time - $since if time - $since > $slowest;
 	$then->() if $then;
 	foreach my $it (@$requests)
@@ -227,7 +207,7 @@ sub is_deadlock
 sub is_none
 {
 	my ($what, $requests, $then) = @_;
-	my $position = log_position();
+	my $position = log_position($node);
 	my @wrong;
 
 	# When the last has come all are there.
@@ -345,10 +325,10 @@ is_deadlock('a session that has all permits and wants one more', 1, [ permits($o
 # looks for deadlocks, and is in none.
 has($_, q{SET deadlock_timeout = '1 h'}) foreach $two, $three;
 get(permits($one, 's', 1), permits($two, 's', 2), a_lease($two, 'b'), a_lease($three, 'c'));
-my $position = log_position();
+my $position = log_position($node);
 my @requests = (a_lease($two, 'c'), a_lease($three, 'b'), permits($one, 's', 1));
 ask(@requests);
-wait_for('a look', sub { log_since($position) =~ /process $one->{pid} still waiting|deadlock detected/ });
+wait_for('a look', sub { log_since($node, $position) =~ /process $one->{pid} still waiting|deadlock detected/ });
 value("SELECT pg_cancel_backend($three->{pid})");
 my @errors = map { join ' ', (answer($_))[1] =~ /ERROR:  (\w+):/g } @requests;
 $deadlocks += grep { /40P01/ } @errors;
@@ -419,13 +399,13 @@ has($_, "SET ROLE $role{$_->{pid}}") foreach @all;
 get(a_lease($one, 'secret1'), a_lease($two, 'secret2'), a_lease($three, 'secret3'));
 @requests = (a_lease($two, 'secret3'), a_lease($three, 'secret1'), a_lease($one, 'secret2'));
 $requests[0]{words} = qr/a lease/;
-$position = log_position();
+$position = log_position($node);
 ($victim, $told) = is_deadlock('leases of several roles', 3, \@requests);
 is($victim->{pid}, $one->{pid}, 'leases of several roles: who looks first is the victim');
 unlike($told, qr/secret3/, 'leases of several roles: the client is not told what does not concern it');
 $requests[0]{words} = qr/exclusive lease "secret3"/;
-is_cycle('in the server log', log_since($position) =~ s/\n\t/\n/gr, 3, $one->{pid}, @requests);
-like(log_since($position), qr/\n\tProcess $two->{pid}: \\?.*\Q$requests[0]{sql}\E/,
+is_cycle('in the server log', log_since($node, $position) =~ s/\n\t/\n/gr, 3, $one->{pid}, @requests);
+like(log_since($node, $position), qr/\n\tProcess $two->{pid}: \\?.*\Q$requests[0]{sql}\E/,
 	'in the server log is what each of them runs');
 
 $_->{psql}->quit foreach @all;
@@ -480,14 +460,14 @@ my %load = (
 append_to_file("$files/$_", $load{$_}) foreach keys %load;
 $node->append_conf('postgresql.conf', "deadlock_timeout = 1ms\nlog_statement = none");
 $node->reload;
-$position = log_position();
+$position = log_position($node);
 my ($out, $err) = run_command(
 	[
 		'pgbench', '-n', '-c', CLIENTS, '-j', 2, '-t', $tries / CLIENTS,
 		(map { ('-f', "$files/$_") } sort keys %load),
 		'-h', $node->host, '-p', $node->port, 'postgres'
 	]);
-my $log = log_since($position);
+my $log = log_since($node, $position);
 my $looks = () = $log =~ /still waiting for lease/g;
 
 like($out, qr/actually processed: $tries\/$tries$/m, "$tries tries under load: all go through")

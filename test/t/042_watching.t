@@ -38,10 +38,6 @@ value(q{
 	GRANT INSERT ON served TO anna, bert;
 	SELECT lease.allow(r::regrole) FROM unnest(ARRAY['anna', 'bert', 'guard']) r});
 
-# The part of the log since a position.
-sub log_since { return substr slurp_file($node->logfile), $_[0] }
-sub log_position { return -s $node->logfile }
-
 # A client that does something ("first") and then makes a call, for which it has to
 # wait, and tells what it got; returns once it waits.
 my $clients = 0;
@@ -99,7 +95,7 @@ sub sorted { return '{' . join(',', sort { $a <=> $b } @_) . '}' }
 #
 # A queue, and a detached lease in its way
 #
-my $position = log_position();
+my $position = log_position($node);
 my $token = acquire($node, 'one');
 my @waiters = (
 	start_waiter("lease.acquire('one', '1 h', holder => 'a')"),
@@ -128,7 +124,7 @@ is(value('SELECT lease.blocking_pids(0)'), '{}', 'blocking_pids: nor is who does
 foreach my $waiter (@waiters)
 {
 	wait_for('the server log',
-		sub { log_since($position) =~ /process $waiter->{pid} still waiting for lease "one" after \d+\.\d{3} ms/ });
+		sub { log_since($node, $position) =~ /process $waiter->{pid} still waiting for lease "one" after \d+\.\d{3} ms/ });
 }
 release($node, 'one', $token);
 finish_waiters($waiters[0]);
@@ -141,7 +137,7 @@ finish_waiters(@waiters[ 1, 2 ]);
 is(value('SELECT count(*) FROM lease.waiters'), 0, 'then nobody waits any more');
 is(value('SELECT waiters FROM lease.status'), 0, 'which lease.status says, too');
 is(value('SELECT DISTINCT waiters FROM lease.leases'), 0, 'and lease.leases');
-is( scalar(grep { log_since($position) =~ /process $_->{pid} acquired lease "one" after \d+\.\d{3} ms/ } @waiters),
+is( scalar(grep { log_since($node, $position) =~ /process $_->{pid} acquired lease "one" after \d+\.\d{3} ms/ } @waiters),
 	3,
 	'log_lock_waits: still waiting, and acquired');
 release($node, 'one', token_of($_)) foreach @waiters[ 1, 2 ];
@@ -238,10 +234,10 @@ sub look_at_process
 	return $waiter->{pid};
 }
 
-$position = log_position();
+$position = log_position($node);
 my $served = look_at_process('served', "lease.acquire(name, '1 h')", sub { release($node, 'title', $_[0]) });
 my $failed = look_at_process('timed out', "lease.acquire(name, '1 h', '1 s')", sub { });
-unlike(log_since($position), qr/process ($served|$failed) (still waiting|acquired)/,
+unlike(log_since($node, $position), qr/process ($served|$failed) (still waiting|acquired)/,
 	'log_lock_waits off: the log says nothing');
 
 #

@@ -50,24 +50,9 @@ sub ask
 {
 	my ($psql, $sql) = @_;
 
-	$psql->query_until(qr/^asked$/m, "\\echo asked\n$sql;\n\\echo answered\n\\warn answered\n");
+	ask_session($psql, "$sql;");
 	wait_for('somebody to wait', sub { value('SELECT count(*) FROM lease.waiters') == 1 });
 	return;
-}
-
-# What came of it.
-sub answer
-{
-	my ($psql) = @_;
-
-	foreach my $stream (qw(stdout stderr))
-	{
-		pump_until($psql->{run}, $psql->{timeout}, \$psql->{$stream}, qr/answered\n/)
-		  or die 'no answer';
-	}
-	my ($out, $err) = map { $psql->{$_} =~ s/\n?answered\n//r } qw(stdout stderr);
-	@$psql{qw(stdout stderr)} = ('', '');
-	return ($out, $err);
 }
 
 # What of the waiter's transaction others have to respect.
@@ -103,7 +88,7 @@ ask($candidate, q{SELECT lease.acquire('leader', '1 day')});
 isnt(horizon(), 'waits', 'an acquire that waits holds a snapshot');
 ok(!vacuum_removes_rows(), 'and keeps back VACUUM');
 $holder->query_safe('SELECT lease.release_session()');
-my ($token, $err) = answer($candidate);
+my ($token, $err) = await_answer($candidate);
 ok(release($node, 'leader', $token), 'it gets its lease');
 
 # Nobody is kept back; returns what is wrong.
@@ -147,7 +132,7 @@ foreach (
 	is(value('SELECT string_agg(i::text, $$ $$) FROM more'), '0', "$what: it has committed what came before")
 	  if $call =~ /stand_for/;
 	$holder->query_safe('SELECT lease.release_session()');
-	($token, $err) = answer($candidate);
+	($token, $err) = await_answer($candidate);
 	is($err, '', "$what: it goes on");
 	ok(is_held($node, 'leader', $token), "$what: with the lease");
 	release($node, 'leader', $token);
@@ -181,7 +166,7 @@ foreach (
 
 holder_gets_it($holder);
 ask($candidate, q{CALL lease.campaign('leader', '1 day', wait => '300 ms')});
-(undef, $err) = answer($candidate);
+(undef, $err) = await_answer($candidate);
 like($err, qr/could not obtain lease "leader" in time/, 'a limited wait: it times out');
 $candidate->quit;
 $holder->quit;

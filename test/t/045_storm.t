@@ -20,19 +20,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
-my $storm = "$dir/storm";
+my $storm = build_storm();
 my $histories = 0;
-
-# The storm is made of libpq clients in C: psql would be too slow to collide.
-sub build_storm
-{
-	my $config = $ENV{PG_CONFIG} // 'pg_config';
-	chomp(my ($include, $lib) = map { scalar qx($config --$_) } qw(includedir libdir));
-
-	system_or_bail('gcc', '-O2', '-Wall', '-Wextra', '-Werror', "-I$include",
-		"$FindBin::RealBin/../tools/storm.c", '-o', $storm, "-L$lib", '-lpq', "-Wl,-rpath,$lib");
-	return;
-}
 
 # What the judge says of a history: its complaints, and what it counted.
 sub judge
@@ -72,8 +61,6 @@ sub is_caught
 	like($complaints->[0] // '', $complaint, "$what: and says so");
 	return;
 }
-
-build_storm();
 
 #
 # The judge

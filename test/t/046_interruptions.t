@@ -19,19 +19,8 @@ use Test::More;
 use constant LEASES => 200;
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
-my $storm = "$dir/storm";
 my $node = lease_node('interruptions',
 	conf => "max_connections = 100\nlog_statement = none\nlog_min_messages = panic\nlease.max_leases = " . LEASES);
-
-sub build_storm
-{
-	my $config = $ENV{PG_CONFIG} // 'pg_config';
-	chomp(my ($include, $lib) = map { scalar qx($config --$_) } qw(includedir libdir));
-
-	system_or_bail('gcc', '-O2', '-Wall', '-Wextra', '-Werror', "-I$include",
-		"$FindBin::RealBin/../tools/storm.c", '-o', $storm, "-L$lib", '-lpq', "-Wl,-rpath,$lib");
-	return;
-}
 
 # How many leases with names of a length the table takes; it is empty again then.
 sub capacity
@@ -64,7 +53,7 @@ my $long = capacity(255);
 is(capacity(10), LEASES, 'a new table takes lease.max_leases leases');
 cmp_ok($long, '<', LEASES, 'and fewer long ones: their strings fill it');
 
-build_storm();
+my $storm = build_storm();
 my $rounds = full_size(30, 1000);
 system_or_bail($storm, 'run', $node->connstr('postgres'), "$dir/history", 'clients=24', 'names=40',
 	'padding=255', 'hits=100', "rounds=$rounds",

@@ -21,6 +21,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use FindBin;
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -28,8 +29,9 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(lease_node create_lease acquire release is_held names_held
-  advance_clock use_up_tokens sqlstate full_size wait_for start_psql finish_psql ledger_is_sound
-  leases_used freeze thaw crash stop_at_once a_loader wait_for_launcher);
+  advance_clock use_up_tokens sqlstate full_size wait_for start_psql finish_psql ask_session
+  await_answer log_position log_since ledger_is_sound leases_used freeze thaw crash stop_at_once
+  a_loader wait_for_launcher build_storm);
 
 # A started server with the library preloaded and the extension in database
 # "postgres".  %params: conf => lines for postgresql.conf; the others are
@@ -41,6 +43,9 @@ sub lease_node
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
 	$node->init(%params);
+
+	# A crash must not take away what a standby has yet to fetch.
+	$node->append_conf('postgresql.conf', 'wal_keep_size = 1GB') if $params{allows_streaming};
 	$node->append_conf('postgresql.conf', $conf) if defined $conf;
 	$node->start;
 	create_lease($node, 'postgres');
@@ -192,6 +197,40 @@ sub finish_psql
 	return ($out, $err);
 }
 
+# Let a session (of background_psql) run statements that may have to wait, while the
+# test goes on; returns once it has begun.
+sub ask_session
+{
+	my ($psql, $script) = @_;
+
+	$psql->query_until(qr/^asked$/m, "\\echo asked\n$script\n\\echo answered\n\\warn answered\n");
+	return;
+}
+
+# Wait until it is through with them; returns its output and what it complained of.
+sub await_answer
+{
+	my ($psql) = @_;
+
+	foreach my $stream (qw(stdout stderr))
+	{
+		pump_until($psql->{run}, $psql->{timeout}, \$psql->{$stream}, qr/answered\n/)
+		  or die 'no answer';
+	}
+	my ($out, $err) = map { $psql->{$_} =~ s/\n?answered\n//r } qw(stdout stderr);
+	@$psql{qw(stdout stderr)} = ('', '');
+	return ($out, $err);
+}
+
+# How long the server's log is, and the part of it since then.
+sub log_position { return -s $_[0]->logfile }
+
+sub log_since
+{
+	my ($node, $position) = @_;
+	return substr slurp_file($node->logfile), $position;
+}
+
 # The server's own tools find nothing wrong with the ledger: two tests.  The
 # tools are extensions, so on a standby they must have been made before it.
 sub ledger_is_sound
@@ -300,6 +339,19 @@ sub wait_for_launcher
 {
 	my ($node) = @_;
 	return wait_for_process($node, 'lease launcher');
+}
+
+# Build the storm, a program of libpq clients in C (psql would be too slow to
+# collide); returns its path.
+sub build_storm
+{
+	my $storm = PostgreSQL::Test::Utils::tempdir() . '/storm';
+	my $config = $ENV{PG_CONFIG} // 'pg_config';
+	chomp(my ($include, $lib) = map { scalar qx($config --$_) } qw(includedir libdir));
+
+	system_or_bail('gcc', '-O2', '-Wall', '-Wextra', '-Werror', "-I$include",
+		glob("$FindBin::RealBin/../tools/storm/*.c"), '-o', $storm, "-L$lib", '-lpq', "-Wl,-rpath,$lib");
+	return $storm;
 }
 
 # A program that keeps every token it saw.
