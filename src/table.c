@@ -17,9 +17,14 @@
 #include "table.h"
 #include "wheel.h"
 
-/* The backends that wake when we release a partition's lock, by number. */
+/*
+ * What is done once we have released a partition's lock: backends to wake, by
+ * number, and grants to give back.
+ */
 static int	to_wake[64];
 static int	wake_count = 0;
+static Grant *to_give[64];
+static int	give_count = 0;
 
 /* Hash a name; its bytes must stay where they are. */
 void
@@ -49,6 +54,8 @@ UnlockPartition(int partition)
 	LWLockRelease(PartitionLock(partition));
 	while (wake_count > 0)
 		SetLatch(&ProcGlobal->allProcs[to_wake[--wake_count]].procLatch);
+	while (give_count > 0)
+		GiveGrant(to_give[--give_count]);
 }
 
 void
@@ -213,7 +220,10 @@ DropUnusedName(const LeaseName *lease, Resource *resource)
 	GiveChunks(chunks);
 }
 
-/* Remove a grant that is in neither wheel nor dead list, and free it. */
+/*
+ * Remove a grant that is in neither wheel nor dead list, and free it, if need be
+ * when the partition's lock is released.
+ */
 void
 DropGrant(const LeaseName *lease, Grant *grant)
 {
@@ -221,7 +231,11 @@ DropGrant(const LeaseName *lease, Grant *grant)
 
 	dlist_delete(&grant->in_resource);
 	resource->taken -= grant->permits;
-	GiveGrant(grant);
+	grant->state = GRANT_FREE;
+	if (give_count == lengthof(to_give))
+		GiveGrant(grant);
+	else
+		to_give[give_count++] = grant;
 	DropUnusedName(lease, resource);
 }
 
