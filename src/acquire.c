@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * acquire.c
- *	  Policy for who wants a lease: who gets it, who waits, who is refused.
+ *	  The steps of who wants leases: reserve, wait, publish, hold; or give all
+ *	  back.  What a name means for it is in judge.c.
  *
  * An acquisition wants one name or several, all or none.  It reserves them one
  * by one, in the order given, which may mean to wait in a name's queue; then it

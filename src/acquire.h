@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * acquire.h
- *	  Policy for who wants a lease: who gets it, who waits, who is refused.
+ *	  The steps of who wants leases.
  *
  *-------------------------------------------------------------------------
  */
