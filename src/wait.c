@@ -263,14 +263,15 @@ GiveUp(const Wait *wait)
 
 /* What log_lock_waits has to say, as the server does of its locks. */
 static void
-LogWait(const Wait *wait, const char *what)
+LogWait(const Wait *wait, const char *what, const char *detail)
 {
 	int64		usec = MonotonicNow() - wait->since;
 
 	ereport(LOG,
 			(errmsg("process %d %s lease \"%.*s\" after " INT64_FORMAT ".%03d ms",
 					MyProcPid, what, (int) wait->name->length, wait->name->data,
-					usec / 1000, (int) (usec % 1000))));
+					usec / 1000, (int) (usec % 1000)),
+			 detail != NULL ? errdetail_internal("%s", detail) : 0));
 }
 
 /*
@@ -290,7 +291,7 @@ LookAround(Wait *wait, MonoTime now)
 	wait->check_at = now + (int64) DeadlockTimeout * 1000;
 	CheckDeadlock(wait->lease);
 	if (log_lock_waits && !wait->logged)
-		LogWait(wait, "still waiting for");
+		LogWait(wait, "still waiting for", DescribeObstacle(wait->lease));
 	wait->logged = true;
 }
 
@@ -348,5 +349,5 @@ WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at)
 	if (wait.settled_down)
 		StopWaiting();
 	if (log_lock_waits && wait.logged && WaiterState(MyWaiter) == WAIT_SERVED)
-		LogWait(&wait, "acquired");
+		LogWait(&wait, "acquired", NULL);
 }

@@ -124,7 +124,10 @@ is(value('SELECT lease.blocking_pids(0)'), '{}', 'blocking_pids: nor is who does
 foreach my $waiter (@waiters)
 {
 	wait_for('the server log',
-		sub { log_since($node, $position) =~ /process $waiter->{pid} still waiting for lease "one" after \d+\.\d{3} ms/ });
+		sub {
+			log_since($node, $position) =~ /process\ $waiter->{pid}\ still\ waiting\ for\ lease\ "one"\ after\ \d+\.\d{3}\ ms
+				\n[^\n]*DETAIL:\ \ It\ is\ held\ by\ "[^"]*"\ with\ token\ $token\ for/x;
+		});
 }
 release($node, 'one', $token);
 finish_waiters($waiters[0]);
