@@ -124,6 +124,11 @@ JudgeName(const LeaseName *lease, const LeaseRequest *request, Grant **about)
 
 	dlist_foreach(iter, &resource->grants)
 		LookAtGrant(&look, dlist_container(Grant, in_resource, iter.cur), request, now);
+	in_use = look.blocked > 0 || resource->queue != NULL;
+	if (in_use && (kind == NAME_IS_SEMAPHORE || kind == NAME_IS_LEASE))
+		return kind;
+
+	/* A retry is known though the capacity is another by now. */
 	if (look.same != NULL)
 	{
 		*about = look.same;
@@ -131,7 +136,6 @@ JudgeName(const LeaseName *lease, const LeaseRequest *request, Grant **about)
 	}
 	if (look.being_made)
 		return NAME_SETTLING;
-	in_use = look.blocked > 0 || resource->queue != NULL;
 	if (in_use && kind != NAME_VACANT)
 		return kind;
 	if (!in_use && request->capacity == 0)

@@ -307,6 +307,14 @@ SELECT lease.acquire_permit('s', 3, ttl => '1 min', request_id => 'r') AS a \gse
 SELECT lease.set_capacity('s', 5);
 SELECT lease.acquire_permit('s', 3, ttl => '1 min', request_id => 'r') = :a AS same_token;
 
+-- But not by a call that takes the name for a lease, nor is a hold of permits one
+-- of a lease.
+SELECT pg_temp.attempt($$SELECT lease.acquire('s', mode => 'shared', request_id => 'r')$$);
+SELECT lease.acquire_permit('mine', 3, scope => 'session', request_id => 'r') AS b \gset
+SELECT pg_temp.attempt($$SELECT lease.acquire('mine', mode => 'shared', scope => 'session')$$);
+SELECT pg_temp.attempt($$SELECT lease.try_acquire('mine', scope => 'session')$$);
+SELECT lease.release('mine', :b);
+
 -- Once all permits are over the name has no size, whether they were reaped or not.
 SELECT pg_temp.advance_lease_clock('1 min');
 SELECT pg_temp.attempt($$SELECT lease.acquire_permit('s')$$);
