@@ -121,13 +121,9 @@ lease_try_acquire_permit(PG_FUNCTION_ARGS)
 }
 
 static int
-CompareSpans(const void *a, const void *b)
+CompareNames(const void *a, const void *b)
 {
-	const Span *left = a;
-	const Span *right = b;
-	int			order = memcmp(left->data, right->data, Min(left->length, right->length));
-
-	return order != 0 ? order : (left->length > right->length) - (left->length < right->length);
+	return CompareSpans(a, b);
 }
 
 /* Names in the order in which everybody takes them, none of them twice. */
@@ -140,7 +136,7 @@ SortedNamesArg(FunctionCallInfo fcinfo, int argno, Span **names)
 	*names = palloc(sizeof(Span) * count);
 	for (int i = 0; i < count; i++)
 		(*names)[i] = CheckName(elements[i]);
-	qsort(*names, count, sizeof(Span), CompareSpans);
+	qsort(*names, count, sizeof(Span), CompareNames);
 	for (int i = 1; i < count; i++)
 		if (SpansEqual(&(*names)[i - 1], &(*names)[i]))
 			ereport(ERROR,

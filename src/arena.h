@@ -32,6 +32,15 @@ SpansEqual(const Span *a, const Span *b)
 		(a->length == 0 || memcmp(a->data, b->data, a->length) == 0);
 }
 
+/* By their bytes. */
+static inline int
+CompareSpans(const Span *a, const Span *b)
+{
+	int			order = memcmp(a->data, b->data, Min(a->length, b->length));
+
+	return order != 0 ? order : (a->length > b->length) - (a->length < b->length);
+}
+
 /* Free lists; for the holders of no lock, or of a partition's. */
 extern Grant *TakeGrant(bool from_reserve);
 extern void GiveGrant(Grant *grant);

@@ -119,8 +119,7 @@ ForgetGrants(Oid oid)
 			LeaseName	lease;
 			char		name[LEASE_NAME_MAX];
 
-			ReadChunks(grant->resource->key.at.chunks, 0, name, grant->resource->key.length);
-			ResolveName(&lease, oid, name, grant->resource->key.length);
+			ResolveGrant(&lease, grant, name);
 			EvictWaiters(&lease, grant->resource);
 			if (grant->state != GRANT_RESERVED)
 			{

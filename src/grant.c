@@ -314,12 +314,10 @@ AwaitSettled(const LeaseName *lease)
 static void
 FreeExpired(Grant *grant)
 {
-	const NameKey *key = &grant->resource->key;
 	char		name[LEASE_NAME_MAX];
 	LeaseName	lease;
 
-	ReadChunks(key->at.chunks, 0, name, key->length);
-	ResolveName(&lease, key->database, name, key->length);
+	ResolveGrant(&lease, grant, name);
 	FreeGrant(&lease, grant);
 }
 
@@ -396,10 +394,7 @@ ClaimDead(int partition, Oid database, char *name, LeaseName *lease)
 		}
 		if (claimed != NULL)
 		{
-			const NameKey *key = &claimed->resource->key;
-
-			ReadChunks(key->at.chunks, 0, name, key->length);
-			ResolveName(lease, database, name, key->length);
+			ResolveGrant(lease, claimed, name);
 			ClaimGrant(claimed, claimed->deadline);
 		}
 		UnlockPartition(partition);

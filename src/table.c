@@ -38,6 +38,19 @@ ResolveName(LeaseName *lease, Oid database, const char *name, uint32 length)
 	lease->index = lease->hash % NUM_PARTITIONS;
 }
 
+/*
+ * The name of a grant, whose bytes go into a buffer of LEASE_NAME_MAX.  Under the
+ * partition's lock.
+ */
+void
+ResolveGrant(LeaseName *lease, const Grant *grant, char *name)
+{
+	const NameKey *key = &grant->resource->key;
+
+	ReadChunks(key->at.chunks, 0, name, key->length);
+	ResolveName(lease, key->database, name, key->length);
+}
+
 void
 LockPartition(int partition, LWLockMode mode)
 {

@@ -59,6 +59,7 @@ typedef struct GrantInfo
 #define GrantPartition(grant)	(&Shared->partitions[(grant)->partition])
 
 extern void ResolveName(LeaseName *lease, Oid database, const char *name, uint32 length);
+extern void ResolveGrant(LeaseName *lease, const Grant *grant, char *name);
 extern void LockPartition(int partition, LWLockMode mode);
 extern void UnlockPartition(int partition);
 extern void LockName(const LeaseName *lease, LWLockMode mode);

@@ -266,13 +266,10 @@ CompareCandidates(const void *a, const void *b)
 {
 	const LedgerRow *left = a;
 	const LedgerRow *right = b;
-	int			order = memcmp(left->name.data, right->name.data,
-							   Min(left->name.length, right->name.length));
+	int			order = CompareSpans(&left->name, &right->name);
 
 	if (order != 0)
 		return order;
-	if (left->name.length != right->name.length)
-		return left->name.length < right->name.length ? -1 : 1;
 	if (left->token != right->token)
 		return left->token > right->token ? -1 : 1;
 	return SupersedesRow(left, right) ? -1 : SupersedesRow(right, left) ? 1 : 0;
