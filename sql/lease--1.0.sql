@@ -287,6 +287,12 @@ COMMENT ON FUNCTION lease.is_held(text, bigint) IS
 'Is the lease held with this token, now? What was true may be false by the time the answer arrives: let what is to be protected compare tokens.
 Errors: 22023, 22004 bad arguments; 25006 on a standby, which does not know.';
 
+CREATE FUNCTION lease.guard(name text, token bigint) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_guard';
+COMMENT ON FUNCTION lease.guard(text, bigint) IS
+'Lets the current transaction commit only while the lease is held with this token, which it returns. From the check at commit until the effects of the transaction are visible nobody else is granted the name. A guard in a savepoint that is rolled back is dropped; leases of scope transaction are guarded without it.
+Errors: LE001 the lease is lost, now or at commit; 40001 at isolation level repeatable read and above, the lease was acquired after the transaction began; 0A000 at PREPARE TRANSACTION; 42501 another role''s lease; 22023, 22004 bad arguments; 25006 read-only transaction or standby.';
+
 --
 -- Watch
 --
@@ -296,7 +302,8 @@ CREATE FUNCTION lease.live_leases(
 	OUT renewed_at timestamptz, OUT expires_at timestamptz, OUT remaining interval,
 	OUT ttl interval, OUT renewals bigint, OUT durable boolean,
 	OUT closed_until timestamptz, OUT request_id text, OUT correlation_id text,
-	OUT metadata text, OUT waiters bigint, OUT permits integer, OUT capacity integer)
+	OUT metadata text, OUT waiters bigint, OUT permits integer, OUT capacity integer,
+	OUT pinned_by integer[])
 RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1000 AS 'MODULE_PATHNAME', 'lease_live_leases';
 COMMENT ON FUNCTION lease.live_leases() IS
@@ -307,7 +314,7 @@ CREATE VIEW lease.leases AS
 	SELECT name, mode, scope, token, holder,
 	       pg_catalog.pg_get_userbyid(owner) AS owner, pid,
 	       acquired_at, renewed_at, expires_at, remaining, ttl, renewals,
-	       waiters, permits, capacity, durable,
+	       waiters, permits, capacity, durable, pinned_by,
 	       closed_until, request_id, correlation_id, metadata::jsonb AS metadata
 	FROM lease.live_leases();
 COMMENT ON VIEW lease.leases IS
@@ -329,6 +336,7 @@ COMMENT ON COLUMN lease.leases.waiters IS 'how many wait for the name; NULL on a
 COMMENT ON COLUMN lease.leases.permits IS 'permit: how many of the semaphore''s permits it takes';
 COMMENT ON COLUMN lease.leases.capacity IS 'permit: how many permits the semaphore has';
 COMMENT ON COLUMN lease.leases.durable IS 'the grant is on this server''s disk';
+COMMENT ON COLUMN lease.leases.pinned_by IS 'processes that are committing a transaction that it guards: until they are done the name does not open, even if the lease is over; of a transaction that guards more than 16 leases, the first 16 show it';
 COMMENT ON COLUMN lease.leases.closed_until IS 'the lease is over, and the name stays closed until then (lock_delay, min_hold)';
 COMMENT ON COLUMN lease.leases.request_id IS 'the client''s id of the attempt';
 COMMENT ON COLUMN lease.leases.correlation_id IS 'what the client marked the grant with';
@@ -407,7 +415,7 @@ CREATE FUNCTION lease.user_objects(OUT what text) RETURNS SETOF text
 	  AND p.proname IN ('acquire', 'try_acquire', 'acquire_all', 'try_acquire_all',
 	                    'acquire_permit', 'try_acquire_permit', 'set_capacity', 'campaign',
 	                    'renew', 'try_renew', 'renew_all', 'release', 'release_all',
-	                    'release_session', 'transfer', 'is_held', 'blocking_pids',
+	                    'release_session', 'transfer', 'is_held', 'guard', 'blocking_pids',
 	                    'live_leases', 'live_waiters', 'server_status')
 	UNION ALL
 	SELECT 'TABLE ' || v FROM unnest(ARRAY['lease.leases', 'lease.waiters', 'lease.status']) v

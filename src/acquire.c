@@ -477,6 +477,21 @@ HoldBids(Acquisition *acq)
 }
 
 /*
+ * What the transaction is to hold until its end it also guards.  An error leaves
+ * nothing guarded.
+ */
+static void
+GuardBids(Acquisition *acq)
+{
+	for (int i = 0; i < acq->count; i++)
+		if (acq->bids[i].state != BID_RENEWED)
+			RequireFreshSnapshot(&acq->bids[i].lease, acq->bids[i].grant->serial);
+	for (int i = 0; i < acq->count; i++)
+		if (acq->bids[i].state != BID_RENEWED)
+			AddGuard(&acq->bids[i].lease, acq->bids[i].token, GuardModeOf(acq->bids[i].grant));
+}
+
+/*
  * Get hold of all names.  Those that an earlier call got run while we wait for
  * others, so their TTLs start anew once more, and what was lost is asked for
  * again.
@@ -523,6 +538,8 @@ RunAcquisition(Acquisition *acq)
 	HoldBids(acq);
 	RESUME_INTERRUPTS();
 	CHECK_FOR_INTERRUPTS();
+	if (acq->request->scope == SCOPE_TRANSACTION)
+		GuardBids(acq);
 	return true;
 }
 
@@ -550,6 +567,8 @@ AcquireLeases(const LeaseRequest *request, const Span *names, int count, Token *
 	else
 	{
 		EnableHolds(count);
+		if (request->scope == SCOPE_TRANSACTION)
+			ReserveGuards(count);
 		OpenDatabaseForRead(&acq.open);
 	}
 

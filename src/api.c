@@ -41,6 +41,7 @@ PG_FUNCTION_INFO_V1(lease_force_release);
 PG_FUNCTION_INFO_V1(lease_new_epoch);
 PG_FUNCTION_INFO_V1(lease_set_capacity);
 PG_FUNCTION_INFO_V1(lease_is_held);
+PG_FUNCTION_INFO_V1(lease_guard);
 PG_FUNCTION_INFO_V1(lease_blocking_pids);
 PG_FUNCTION_INFO_V1(lease_protect_ledger);
 PG_FUNCTION_INFO_V1(lease_advance_clock);
@@ -60,19 +61,6 @@ UsecInterval(int64 usec)
 
 	interval->time = usec;
 	return IntervalPGetDatum(interval);
-}
-
-/* Say that a lease is lost, with what is known of how. */
-static void
-ReportLost(int elevel, const Span *name, Token token)
-{
-	char	   *loss = ExplainLoss(name, token);
-
-	ereport(elevel,
-			(errcode(ERRCODE_LEASE_LOST),
-			 errmsg("lease \"%.*s\" is not held with token " INT64_FORMAT,
-					(int) name->length, name->data, token),
-			 loss != NULL ? errdetail_internal("%s", loss) : 0));
 }
 
 /* renew(name, token, ttl): the TTL now running. */
@@ -284,6 +272,21 @@ lease_is_held(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("lease.is_held()");
 	name = NameArg(fcinfo, 0);
 	PG_RETURN_BOOL(IsLeaseHeld(&name, TokenArg(fcinfo, 1)));
+}
+
+/* guard(name, token): the token. */
+Datum
+lease_guard(PG_FUNCTION_ARGS)
+{
+	Span		name;
+	Token		token;
+
+	RequireWritable("lease.guard()");
+	name = NameArg(fcinfo, 0);
+	token = TokenArg(fcinfo, 1);
+	if (!GuardLease(&name, token))
+		ReportLost(ERROR, &name, token);
+	PG_RETURN_INT64(token);
 }
 
 /*

@@ -105,7 +105,7 @@ FindOutdated(const LeaseName *lease, Grant **closure, bool *settling)
 		{
 			Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
 
-			if (!IsDetached(grant) || !IsInTheWay(grant, now) ||
+			if (!IsDetached(grant) || !IsInTheWay(grant, now) || grant->state == GRANT_PINNED ||
 				grant->ledger_capacity == resource->capacity)
 				continue;
 			if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING)
@@ -114,7 +114,7 @@ FindOutdated(const LeaseName *lease, Grant **closure, bool *settling)
 				token = grant->token;
 			else
 			{
-				ClaimGrant(grant, BlocksUntil(grant));
+				ClaimGrant(grant, ClosedUntil(grant));
 				*closure = grant;
 				break;
 			}

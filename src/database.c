@@ -123,7 +123,7 @@ ForgetGrants(Oid oid)
 			EvictWaiters(&lease, grant->resource);
 			if (grant->state != GRANT_RESERVED)
 			{
-				if (grant->state != GRANT_ENDING)
+				if (grant->state != GRANT_ENDING && grant->state != GRANT_PINNED)
 					ClaimGrant(grant, 0);
 				DropGrant(&lease, grant);
 			}

@@ -77,7 +77,7 @@ ExplainLoss(const Span *name, Token token)
 						"It was transferred; its token is now " INT64_FORMAT "." :
 						"The name is now held with token " INT64_FORMAT ".",
 						present->token);
-	if (MayExplain(self) && self->state == GRANT_HELD)
+	if (MayExplain(self) && self->state == GRANT_HELD && self->deadline <= now)
 		return psprintf("Its TTL ran out %.3f seconds ago.",
 						(now - self->deadline) / (double) USECS_PER_SEC);
 	if (MayExplain(self) && self->deadline > now)
@@ -86,4 +86,17 @@ ExplainLoss(const Span *name, Token token)
 	if (token >= (Token) pg_atomic_read_u64(&open.db->next))
 		return pstrdup("No such token was ever granted in this database.");
 	return NULL;
+}
+
+/* Say that a lease is lost, with what is known of how. */
+void
+ReportLost(int elevel, const Span *name, Token token)
+{
+	char	   *loss = ExplainLoss(name, token);
+
+	ereport(elevel,
+			(errcode(ERRCODE_LEASE_LOST),
+			 errmsg("lease \"%.*s\" is not held with token " INT64_FORMAT,
+					(int) name->length, name->data, token),
+			 loss != NULL ? errdetail_internal("%s", loss) : 0));
 }

@@ -11,5 +11,6 @@
 #include "grant.h"
 
 extern char *ExplainLoss(const Span *name, Token token);
+extern void ReportLost(int elevel, const Span *name, Token token);
 
 #endif							/* LEASE_EXPLAIN_H */

@@ -16,6 +16,10 @@
  * A grant of scope session or transaction has no row: it is held once it has
  * its token, and ends under the partition's lock (EndHeld).
  *
+ * A grant that guards a transaction is pinned while that commits, from before it
+ * checks the grant until its effects are visible to all.  Whatever ends the
+ * grant meanwhile ends it as ever, but what is left of it keeps the name shut.
+ *
  * Whatever makes room under a name serves its queue; whatever changes when
  * there will be room alerts who is first in it.
  *
@@ -25,6 +29,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/timestamp.h"
 
 #include "clock.h"
@@ -47,13 +52,23 @@ OweWork(Database *db)
 	RingLauncher(0);
 }
 
-/* Free a grant that is in neither wheel nor dead list, and serve who waits. */
+/*
+ * Free a grant that is in neither wheel nor dead list, and serve who waits; who
+ * takes the last pin off does it, if there are any.
+ */
 void
 FreeGrant(const LeaseName *lease, Grant *grant)
 {
 	Resource   *resource = grant->resource;
 	bool		wanted = resource->queue != NULL;
 
+	if (grant->pins > 0)
+	{
+		grant->state = GRANT_PINNED;
+		grant->deadline = 0;
+		grant->has_metadata = false;
+		return;
+	}
 	DropGrant(lease, grant);
 	if (wanted)
 		ServeQueue(lease, resource);
@@ -177,9 +192,12 @@ AbandonGrant(const LeaseName *lease, Grant *grant, bool has_row)
 		OweWork(FindDatabase(lease->key.database));
 }
 
-/* The same for one that is held, if it still is, and its holder does not know. */
-void
-AbandonHeld(const LeaseName *lease, Token token)
+/*
+ * End a grant that is held, if it still is, without touching the ledger.  If its
+ * holder knows of it, its min_hold counts.
+ */
+static void
+LeaveHeld(const LeaseName *lease, Token token, bool known)
 {
 	Grant	   *grant;
 	bool		has_row = false;
@@ -192,7 +210,7 @@ AbandonHeld(const LeaseName *lease, Token token)
 		if (has_row)
 		{
 			WheelRemove(grant);
-			BuryGrant(grant, 0);
+			BuryGrant(grant, known ? OpensAt(grant, 0, false) : 0);
 		}
 		else
 			EndHeld(lease, grant);
@@ -200,6 +218,78 @@ AbandonHeld(const LeaseName *lease, Token token)
 	UnlockName(lease);
 	if (has_row)
 		OweWork(FindDatabase(lease->key.database));
+}
+
+/* Take back a grant of which its holder does not know yet. */
+void
+AbandonHeld(const LeaseName *lease, Token token)
+{
+	LeaveHeld(lease, token, false);
+}
+
+/* Release a grant, where the ledger cannot be opened. */
+void
+ReleaseUnwritten(const LeaseName *lease, Token token)
+{
+	LeaveHeld(lease, token, true);
+}
+
+/* Show, or with INVALID_TOKEN hide, a pin of ours, where a token stands so far. */
+static void
+ShowPin(Token former, Token token)
+{
+	ShownPins  *mine = &Pins[MyProc - ProcGlobal->allProcs];
+
+	for (int i = 0; i < PINS_SHOWN; i++)
+		if (pg_atomic_read_u64(&mine->tokens[i]) == (uint64) former)
+		{
+			pg_atomic_write_u64(&mine->tokens[i], token);
+			return;
+		}
+}
+
+/*
+ * Keep a name from opening until UnpinGrant.  Returns false if the lease is
+ * lost.
+ */
+bool
+PinGrant(const LeaseName *lease, Token token)
+{
+	Grant	   *grant;
+	bool		live;
+
+	LockName(lease, LW_EXCLUSIVE);
+	grant = FindGrant(lease, token);
+	live = grant != NULL && IsLive(grant, MonotonicNow());
+	if (live)
+	{
+		grant->pins++;
+		ShowPin(INVALID_TOKEN, token);
+	}
+	UnlockName(lease);
+	return live;
+}
+
+void
+UnpinGrant(const LeaseName *lease, Token token)
+{
+	Grant	   *grant;
+	bool		awaited = false;
+
+	LockName(lease, LW_EXCLUSIVE);
+	ShowPin(token, INVALID_TOKEN);
+	grant = FindGrant(lease, token);
+	if (grant != NULL && --grant->pins == 0)
+	{
+		awaited = grant->leaving;
+		if (grant->state == GRANT_PINNED)
+			FreeGrant(lease, grant);
+		else
+			AlertFirst(grant->resource, IsInTheWayUntil(grant));
+	}
+	UnlockName(lease);
+	if (awaited)
+		AnnounceSettled(lease);
 }
 
 /* Own a RESERVED grant in order to end its row at once. */

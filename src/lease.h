@@ -75,5 +75,7 @@ typedef enum LeaseScope
 
 /* SQLSTATEs of our own; the others are the server's. */
 #define ERRCODE_LEASE_LOST	MAKE_SQLSTATE('L', 'E', '0', '0', '1')
+#define ERRCODE_STALE_TOKEN	MAKE_SQLSTATE('L', 'E', '0', '0', '2')
+#define ERRCODE_LEASE_NOT_GUARDED	MAKE_SQLSTATE('L', 'E', '0', '0', '3')
 
 #endif							/* LEASE_H */

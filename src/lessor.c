@@ -1,20 +1,22 @@
 /*-------------------------------------------------------------------------
  *
  * lessor.c
- *	  Policy for who holds a lease: renew, release, transfer; and force.
+ *	  Policy for who holds a lease: renew, release, guard, transfer; and force.
  *
  * Each function here finds out under the partition's lock what may be done,
  * and does it in the steps of grant.c.  They hold interrupts from when a grant
  * is theirs until it is settled.
  *
  * Nobody here waits for a holder.  A transfer may find that the same transfer
- * is just being made; that takes as long as writing a row, and is waited for.
+ * is just being made; that takes as long as writing a row, and is waited for.  So
+ * are commits in flight that the lease to be transferred guards.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "utils/acl.h"
 #include "utils/timestamp.h"
 
@@ -205,9 +207,34 @@ RenewLease(const Span *name, Token token, int64 ttl)
 }
 
 /*
- * End a lease, or take one hold off it if our session acquired it repeatedly.
- * Returns false if it was lost before.  The end is in WAL but not flushed: a
- * crash may undo it, and the name is then taken for one more TTL.
+ * Release a live grant as far as the table goes.  Returns true if it is claimed,
+ * and its row is ours to end.
+ */
+static bool
+ReleaseGrant(const LeaseName *lease, Grant *grant, bool guarded)
+{
+	if (IsOurHold(grant))
+	{
+		if (TakeOffHold(grant, guarded) == HOLD_OVER)
+			EndHeld(lease, grant);
+	}
+	else if (guarded)
+		ReleaseAtEnd(lease, grant->token);
+	else if (IsDetached(grant))
+	{
+		ClaimGrant(grant, OpensAt(grant, 0, false));
+		return true;
+	}
+	else
+		EndHeld(lease, grant);
+	return false;
+}
+
+/*
+ * End a lease, or take one hold off it if our session acquired it repeatedly; if
+ * our transaction guards it, then when that is over.  Returns false if it was
+ * lost before.  The end is in WAL but not flushed: a crash may undo it, and the
+ * name is then taken for one more TTL.
  */
 bool
 ReleaseLease(const Span *name, Token token)
@@ -216,33 +243,62 @@ ReleaseLease(const Span *name, Token token)
 	LeaseName	lease;
 	Oid			cleared = GetUserId();
 	Grant	   *grant;
-	bool		detached;
+	bool		guarded;
+	bool		claimed;
 
 	/* What our session holds has no row, probably. */
 	if (HoldsLeases())
 		OpenNameForRead(name, &open, &lease);
 	else
 		OpenNameForWrite(name, &open, &lease);
+	guarded = IsGuarded(&lease, token);
+	if (guarded && HoldsLeases())
+		EnableHolds(1);
 	HOLD_INTERRUPTS();
 	grant = LockLiveGrant(&lease, token, &cleared);
-	detached = grant != NULL && IsDetached(grant);
-	if (detached && open.ledger == NULL)
+	if (grant != NULL && IsDetached(grant) && open.ledger == NULL)
 	{
 		UnlockName(&lease);
 		OpenDatabaseForWrite(&open);
 		grant = LockLiveGrant(&lease, token, &cleared);
-		detached = grant != NULL;
 	}
-	if (detached)
-		ClaimGrant(grant, OpensAt(grant, 0, false));
-	else if (grant != NULL && TakeOffHold(grant) == HOLD_OVER)
-		EndHeld(&lease, grant);
+	claimed = grant != NULL && ReleaseGrant(&lease, grant, guarded);
 	UnlockName(&lease);
-	if (detached)
+	if (claimed)
 		FinishGrant(&open, &lease, grant);
 	RESUME_INTERRUPTS();
 	CloseDatabase(&open);
 	return grant != NULL;
+}
+
+/*
+ * Let our transaction commit only while it holds the lease with this token.
+ * Returns false if that is lost already.
+ */
+bool
+GuardLease(const Span *name, Token token)
+{
+	LeaseDatabase open;
+	LeaseName	lease;
+	Oid			cleared = GetUserId();
+	Grant	   *grant;
+	GuardMode	mode = GUARD_NONE;
+	uint64		serial = 0;
+
+	ReserveGuards(1);
+	OpenNameForRead(name, &open, &lease);
+	grant = LockLiveGrant(&lease, token, &cleared);
+	if (grant != NULL)
+	{
+		mode = GuardModeOf(grant);
+		serial = grant->serial;
+	}
+	UnlockName(&lease);
+	if (grant == NULL)
+		return false;
+	RequireFreshSnapshot(&lease, serial);
+	AddGuard(&lease, token, mode);
+	return true;
 }
 
 /* The grant of a name that a transfer made, or is making, out of a token. */
@@ -377,18 +433,86 @@ PublishSuccessor(LeaseDatabase *open, const LeaseName *lease, Grant *grant, Ledg
 	}
 }
 
-/* Let a published grant take the place of the one it replaces, if that lives. */
+/* A transfer that is published, and not done yet. */
+typedef struct Handover
+{
+	const LeaseName *lease;
+	Token		token;			/* what it replaces */
+	Grant	   *grant;			/* by this */
+} Handover;
+
+/*
+ * Take a live grant from its holder, if commits in flight pin it.  Returns true
+ * until they are over.
+ */
+static bool
+AwaitsPins(const Handover *handover)
+{
+	Grant	   *former;
+	bool		pinned;
+
+	LockName(handover->lease, LW_EXCLUSIVE);
+	former = FindGrant(handover->lease, handover->token);
+	pinned = former != NULL && former->state == GRANT_HELD && former->pins > 0;
+	if (pinned)
+		former->leaving = true;
+	UnlockName(handover->lease);
+	return pinned;
+}
+
+/* The wait for them was cut short: it is as if nothing had been done. */
+static void
+AbandonHandover(int code pg_attribute_unused(), Datum arg)
+{
+	Handover   *handover = (Handover *) DatumGetPointer(arg);
+	Grant	   *former;
+
+	LockName(handover->lease, LW_EXCLUSIVE);
+	former = FindGrant(handover->lease, handover->token);
+	if (former != NULL)
+		former->leaving = false;
+	UnlockName(handover->lease);
+	AbandonGrant(handover->lease, handover->grant, true);
+}
+
+/* See that no commit is in flight under a grant that is to be replaced. */
+static void
+AwaitUnpinned(const LeaseName *lease, Token token, Grant *grant)
+{
+	Handover	handover = {lease, token, grant};
+
+	if (!AwaitsPins(&handover))
+		return;
+	PG_ENSURE_ERROR_CLEANUP(AbandonHandover, PointerGetDatum(&handover));
+	{
+		RESUME_INTERRUPTS();
+		do
+			AwaitSettled(lease);
+		while (AwaitsPins(&handover));
+		HOLD_INTERRUPTS();
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(AbandonHandover, PointerGetDatum(&handover));
+}
+
+/*
+ * Let a published grant take the place of the one it replaces, if that was not
+ * ended otherwise.
+ */
 static bool
 ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *grant)
 {
 	Grant	   *former;
+	MonoTime	now;
 
 	LockName(lease, LW_EXCLUSIVE);
-	former = FindLiveGrant(lease, token);
+	now = MonotonicNow();
+	former = FindGrant(lease, token);
+	if (former != NULL && (former->state != GRANT_HELD || former->deadline <= now))
+		former = NULL;
 	if (former != NULL)
 	{
 		ClaimGrant(former, 0);
-		StartHolding(lease, grant, MonotonicNow());
+		StartHolding(lease, grant, now);
 	}
 	else
 		ClaimReserved(grant);
@@ -427,6 +551,7 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 		row.ttl = grant->ttl;
 		row.granted_at = grant->acquired_at;
 		PublishSuccessor(&open, &lease, grant, &row);
+		AwaitUnpinned(&lease, token, grant);
 		new_token = row.token;
 		if (!ReplaceGrant(&open, &lease, token, grant))
 			new_token = INVALID_TOKEN;
@@ -461,12 +586,12 @@ ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen,
 			Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
 
 			if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING ||
-				grant->token >= next)
+				grant->state == GRANT_PINNED || grant->token >= next)
 				continue;
 			if (token != INVALID_TOKEN && grant->token != token)
 				continue;
 			*was_live = IsLive(grant, now);
-			if (*was_live || (reopen && BlocksUntil(grant) > now))
+			if (*was_live || (reopen && ClosedUntil(grant) > now))
 			{
 				claimed = grant;
 				break;

@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 
 #include "clock.h"
+#include "guard.h"
 #include "session.h"
 #include "settings.h"
 #include "worker.h"
@@ -154,6 +155,20 @@ IsDiscardAll(Node *stmt)
 	return IsA(stmt, DiscardStmt) && castNode(DiscardStmt, stmt)->target == DISCARD_ALL;
 }
 
+/* Let guards know where the snapshot of a transaction comes from. */
+static void
+NoteSnapshotSource(Node *stmt)
+{
+	if (IsA(stmt, TransactionStmt) &&
+		(castNode(TransactionStmt, stmt)->kind == TRANS_STMT_BEGIN ||
+		 castNode(TransactionStmt, stmt)->kind == TRANS_STMT_START))
+		NoteTransactionStart();
+	else if (IsA(stmt, VariableSetStmt) &&
+			 castNode(VariableSetStmt, stmt)->kind == VAR_SET_MULTI &&
+			 strcmp(castNode(VariableSetStmt, stmt)->name, "TRANSACTION SNAPSHOT") == 0)
+		NoteImportedSnapshot();
+}
+
 static void
 UnbanAfterError(int code pg_attribute_unused(), Datum arg)
 {
@@ -181,6 +196,7 @@ LeaseProcessUtility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	bool		discards_all = IsDiscardAll(pstmt->utilityStmt);
 	bool		drops;
 
+	NoteSnapshotSource(pstmt->utilityStmt);
 	if (!OidIsValid(database) || Shared == NULL)
 	{
 		RunUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
@@ -271,6 +287,7 @@ _PG_init(void)
 		return;
 
 	DefineSettings();
+	InitGuards();
 
 	prev_shmem_request = shmem_request_hook;
 	shmem_request_hook = LeaseShmemRequest;

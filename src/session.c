@@ -10,7 +10,8 @@
  * TTL or to force.
  *
  * The holds of transactions are a stack, by nesting level.  Those of a rolled
- * back savepoint go with it, those of a released one are its parent's.
+ * back savepoint go with it, those of a released one are its parent's.  What the
+ * session releases while its transaction guards it becomes the transaction's.
  *
  * Room for a hold is made before its grant is asked for (PrepareHold), so that
  * nothing can fail once the lease is held.  A session that ends releases what it
@@ -65,6 +66,42 @@ ForgetHold(Hold *hold)
 	hash_search(holds, &hold->grant, HASH_REMOVE, NULL);
 }
 
+static bool
+IsGuardedHold(const Hold *hold)
+{
+	LeaseName	lease;
+
+	ResolveHold(hold, &lease);
+	return IsGuarded(&lease, hold->token);
+}
+
+/* Take the latest entry of a hold off the stack; false if there is none. */
+static bool
+Unstack(const Hold *hold)
+{
+	int			at = stack_used - 1;
+
+	while (at >= 0 && stack[at].hold != hold)
+		at--;
+	if (at < 0)
+		return false;
+	stack_used--;
+	memmove(&stack[at], &stack[at + 1], sizeof(TransactionHold) * (stack_used - at));
+	return true;
+}
+
+/* Hold a lease until the end of the transaction, whatever its savepoints do. */
+static void
+StackUntilEnd(Hold *hold)
+{
+	Assert(stack_used < stack_size);
+	memmove(&stack[1], &stack[0], sizeof(TransactionHold) * stack_used);
+	stack[0].hold = hold;
+	stack[0].level = 1;
+	stack_used++;
+	hold->by_transaction++;
+}
+
 /*
  * The session lets go of a lease: it ends, unless our transaction holds it on.
  * Returns false if it was lost before.
@@ -80,6 +117,8 @@ LetGo(Hold *hold)
 	ResolveHold(hold, &lease);
 	LockName(&lease, LW_EXCLUSIVE);
 	grant = FindGrant(&lease, hold->token);
+	if (grant != NULL && grant->state != GRANT_HELD)
+		grant = NULL;
 	held = grant != NULL && IsLive(grant, MonotonicNow());
 	if (grant != NULL && hold->by_transaction > 0)
 		grant->scope = SCOPE_TRANSACTION;
@@ -140,11 +179,33 @@ EndSubtransaction(SubXactEvent event, SubTransactionId mine pg_attribute_unused(
 			stack[i].level = level - 1;
 }
 
+/* Release all that is held for the session.  Returns how many leases that was. */
+static int
+ReleaseHolds(bool keep_guarded)
+{
+	HASH_SEQ_STATUS scan;
+	Hold	   *hold;
+	int			count = 0;
+
+	hash_seq_init(&scan, holds);
+	while ((hold = hash_seq_search(&scan)) != NULL)
+	{
+		if (hold->token == INVALID_TOKEN || hold->by_session == 0)
+			continue;
+		if (keep_guarded && hold->by_transaction == 0 && IsGuardedHold(hold))
+			StackUntilEnd(hold);
+		if (LetGo(hold))
+			count++;
+	}
+	return count;
+}
+
+/* What our transaction guards need not be kept: it is going to abort. */
 static void
 EndSession(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 {
 	EndLevel(0);
-	ReleaseSession();
+	ReleaseHolds(false);
 }
 
 /*
@@ -229,21 +290,6 @@ DiscardHold(Grant *grant)
 		ForgetHold(hold);
 }
 
-/* Take the latest entry of a hold off the stack; false if there is none. */
-static bool
-Unstack(const Hold *hold)
-{
-	int			at = stack_used - 1;
-
-	while (at >= 0 && stack[at].hold != hold)
-		at--;
-	if (at < 0)
-		return false;
-	stack_used--;
-	memmove(&stack[at], &stack[at + 1], sizeof(TransactionHold) * (stack_used - at));
-	return true;
-}
-
 /*
  * Count one more hold of a grant, for which there is room.  Its slot may have
  * been that of a lease of ours which was lost: that hold is void.
@@ -293,16 +339,17 @@ GiveUpHold(Grant *grant, Token token, LeaseScope scope)
 }
 
 /*
- * Take one hold off a lease, under the partition's lock.  What a transaction
- * acquired stays until its end; another session's holds are not ours to count.
+ * Take one hold off a lease of ours, under the partition's lock.  What a
+ * transaction acquired, or guards, stays until its end; for what it guards there
+ * is room in the stack (EnableHolds).
  */
 HoldRelease
-TakeOffHold(Grant *grant)
+TakeOffHold(Grant *grant, bool guarded)
 {
 	Hold	   *hold = FindHold(grant);
 
-	if (hold == NULL)
-		return HOLD_OVER;
+	if (guarded && hold->by_session == 1 && hold->by_transaction == 0)
+		StackUntilEnd(hold);
 	if (hold->by_session > 0 && --hold->by_session == 0 && hold->by_transaction > 0)
 		grant->scope = SCOPE_TRANSACTION;
 	if (hold->by_session > 0 || hold->by_transaction > 0)
@@ -311,23 +358,15 @@ TakeOffHold(Grant *grant)
 	return HOLD_OVER;
 }
 
-/* Release all that is held for the session.  Returns how many leases that was. */
+/*
+ * Release all that is held for the session; what our transaction guards, once
+ * that is over.  Returns how many leases that was.
+ */
 int
 ReleaseSession(void)
 {
-	HASH_SEQ_STATUS scan;
-	Hold	   *hold;
-	int			count = 0;
-
 	if (holds == NULL)
 		return 0;
-	hash_seq_init(&scan, holds);
-	while ((hold = hash_seq_search(&scan)) != NULL)
-	{
-		if (hold->token == INVALID_TOKEN || hold->by_session == 0)
-			continue;
-		if (LetGo(hold))
-			count++;
-	}
-	return count;
+	EnableHolds(hash_get_num_entries(holds));
+	return ReleaseHolds(true);
 }

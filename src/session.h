@@ -8,7 +8,7 @@
 #ifndef LEASE_SESSION_H
 #define LEASE_SESSION_H
 
-#include "grant.h"
+#include "guard.h"
 
 /* What a release found out about a lease of our session. */
 typedef enum HoldRelease
@@ -25,7 +25,7 @@ extern void PrepareHold(Grant *grant);
 extern void DiscardHold(Grant *grant);
 extern void AddHold(const LeaseName *lease, Grant *grant, Token token, LeaseScope scope);
 extern void GiveUpHold(Grant *grant, Token token, LeaseScope scope);
-extern HoldRelease TakeOffHold(Grant *grant);
+extern HoldRelease TakeOffHold(Grant *grant, bool guarded);
 extern int	ReleaseSession(void);
 
 #endif							/* LEASE_SESSION_H */

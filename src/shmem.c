@@ -27,6 +27,7 @@ LWLockPadded *PartitionLocks;
 LWLockPadded *DatabaseLocks;
 LWLock	   *DeadlockLock;
 Waiter	   *Waiters;
+ShownPins  *Pins;
 int			MaxLeases = 32768;
 
 /* Ask for memory and locks; called from shmem_request_hook. */
@@ -38,6 +39,7 @@ RequestSharedMemory(void)
 	size = add_size(size, mul_size(GRANT_POOL_SIZE, sizeof(Grant)));
 	size = add_size(size, mul_size(CHUNK_POOL_SIZE, sizeof(Chunk)));
 	size = add_size(size, mul_size(WAITER_COUNT, sizeof(Waiter)));
+	size = add_size(size, mul_size(WAITER_COUNT, sizeof(ShownPins)));
 	size = add_size(size, hash_estimate_size(GRANT_POOL_SIZE, sizeof(Resource)));
 	RequestAddinShmemSpace(size);
 	RequestNamedLWLockTranche(PARTITION_TRANCHE, NUM_PARTITIONS);
@@ -63,6 +65,7 @@ InitDatabase(Database *db)
 	ConditionVariableInit(&db->loaded);
 	pg_atomic_init_u32(&db->loaded_ledger, InvalidOid);
 	pg_atomic_init_u32(&db->work, 0);
+	pg_atomic_init_u64(&db->keys_due, MONO_NEVER);
 	pg_atomic_init_u64(&db->next, 0);
 	pg_atomic_init_u64(&db->ceiling, 0);
 }
@@ -90,6 +93,7 @@ InitShared(void)
 	memset(Grants, 0, sizeof(Grant) * GRANT_POOL_SIZE);
 	memset(Waiters, 0, sizeof(Waiter) * WAITER_COUNT);
 	pg_atomic_init_u64(&Shared->clock_offset, 0);
+	pg_atomic_init_u64(&Shared->grants_made, 0);
 	pg_atomic_init_u64(&Shared->accepting_since, 0);
 	pg_atomic_init_u32(&Shared->launcher_pid, 0);
 	pg_atomic_init_u64(&Shared->wake_at, 0);
@@ -99,7 +103,11 @@ InitShared(void)
 	for (int i = 0; i < MAX_DATABASES; i++)
 		InitDatabase(&Shared->databases[i]);
 	for (uint32 i = 0; i < WAITER_COUNT; i++)
+	{
 		pg_atomic_init_u32(&Waiters[i].state, WAIT_NONE);
+		for (int j = 0; j < PINS_SHOWN; j++)
+			pg_atomic_init_u64(&Pins[i].tokens[j], INVALID_TOKEN);
+	}
 	InitFreeLists();
 }
 
@@ -125,6 +133,8 @@ AttachSharedMemory(const HASHCTL *name_table)
 	Chunks = ShmemInitStruct("lease strings", mul_size(CHUNK_POOL_SIZE, sizeof(Chunk)), &found);
 	all_found &= found;
 	Waiters = ShmemInitStruct("lease waiters", mul_size(WAITER_COUNT, sizeof(Waiter)), &found);
+	all_found &= found;
+	Pins = ShmemInitStruct("lease pins", mul_size(WAITER_COUNT, sizeof(ShownPins)), &found);
 	all_found &= found;
 
 	ctl.keysize = sizeof(NameKey);

@@ -68,6 +68,17 @@ typedef struct Chunk
 	char		bytes[CHUNK_PAYLOAD];
 } Chunk;
 
+/*
+ * What a backend pins, for people to see: the first tokens of its commit, or 0.
+ * Each is written by the backend itself, and read by anybody.
+ */
+#define PINS_SHOWN			16
+
+typedef struct ShownPins
+{
+	pg_atomic_uint64 tokens[PINS_SHOWN];
+} ShownPins;
+
 /* A list of free array members, linked through a field of theirs. */
 typedef struct FreeList
 {
@@ -112,6 +123,11 @@ typedef struct Resource
  *	ENDING		claimed: one process is ending its row, and owns it
  *	CLOSED		over, and the name stays closed until its deadline (lock_delay
  *				or min_hold); its row in the ledger is a closure
+ *	PINNED		over, without a row, and only kept from opening its name by the
+ *				commits in flight that it guards
+ *
+ * A grant that guards a commit in flight is pinned, in whatever state: then its
+ * name does not open, and in place of FREE it becomes PINNED.
  *
  * RESERVED -> HELD -> (DEAD ->) ENDING -> FREE, or ENDING -> CLOSED -> DEAD ->
  * ENDING -> FREE.  Whatever fails on the way leaves it DEAD if it has a row,
@@ -125,7 +141,8 @@ typedef enum GrantState
 	GRANT_HELD,
 	GRANT_DEAD,
 	GRANT_ENDING,
-	GRANT_CLOSED
+	GRANT_CLOSED,
+	GRANT_PINNED
 } GrantState;
 
 /*
@@ -148,6 +165,8 @@ typedef struct Grant
 	 */
 	MonoTime	deadline;
 	MonoTime	granted_at;		/* min_hold counts from here */
+	uint64		serial;			/* how many grants were held before it, and it;
+								 * 0 if loaded */
 	int64		ttl;			/* what a renewal without a TTL gives, usec */
 	int64		ledger_ttl;		/* what a crash would give it back, usec */
 	TimestampTz acquired_at;	/* wall clock, for people */
@@ -156,6 +175,7 @@ typedef struct Grant
 	Oid			owner;
 	int32		pid;			/* who acquired it; 0 if loaded */
 	uint32		renewals;
+	uint32		pins;			/* how many commits in flight it guards */
 	uint32		strings;		/* chain of holder, request and correlation
 								 * id; in the free list, the next free grant */
 	uint32		lock_delay;		/* ms */
@@ -172,6 +192,7 @@ typedef struct Grant
 	bool		has_metadata;	/* the ledger row has metadata */
 	bool		is_closure;		/* the ledger row is a closure */
 	bool		awaits_others;	/* RESERVED: and its maker waits for other names */
+	bool		leaving;		/* HELD: lost to a transfer, which waits for pins */
 } Grant;
 
 typedef enum WaitState
@@ -257,6 +278,7 @@ typedef struct Database
 
 	ConditionVariable loaded;	/* state left LOADING */
 	pg_atomic_uint32 work;		/* there are dead grants to end */
+	pg_atomic_uint64 keys_due;	/* MonoTime at which keys of lease.once expire */
 
 	/* Written under the database's lock, once LOADED. */
 	RelFileNumber relnumber;	/* the file that the TIDs are of */
@@ -269,6 +291,7 @@ typedef struct Database
 typedef struct LeaseShared
 {
 	pg_atomic_uint64 clock_offset;	/* see clock.c */
+	pg_atomic_uint64 grants_made;	/* how many were ever held */
 	pg_atomic_uint64 accepting_since;	/* MonoTime since when the server
 										 * accepts connections; 0 = not noted */
 
@@ -291,6 +314,7 @@ extern Grant *Grants;
 extern Chunk *Chunks;
 extern HTAB *Names;
 extern Waiter *Waiters;			/* one for each backend, by its number */
+extern ShownPins *Pins;			/* likewise */
 
 /* Set by module.c before the memory is requested. */
 extern int	MaxLeases;

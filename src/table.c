@@ -179,6 +179,9 @@ AttachGrant(Resource *resource, Grant *grant, int partition)
 	grant->replaces = INVALID_TOKEN;
 	grant->is_closure = false;
 	grant->ledger_capacity = resource->capacity;
+	grant->serial = 0;
+	grant->pins = 0;
+	grant->leaving = false;
 	resource->taken += grant->permits;
 	dlist_push_tail(&resource->grants, &grant->in_resource);
 
@@ -268,13 +271,20 @@ OpensAt(const Grant *grant, MonoTime ended, bool orphaned)
 	return opens;
 }
 
-/* A grant that is not RESERVED: until when is its name shut? */
+/* A grant that is not RESERVED: until when is its name shut, but for pins? */
 MonoTime
-BlocksUntil(const Grant *grant)
+ClosedUntil(const Grant *grant)
 {
 	if (grant->state == GRANT_HELD)
 		return Max(grant->deadline, OpensAt(grant, grant->deadline, true));
 	return grant->deadline;
+}
+
+/* The same, with pins: who takes the last one off will tell. */
+MonoTime
+BlocksUntil(const Grant *grant)
+{
+	return grant->pins > 0 ? MONO_NEVER : ClosedUntil(grant);
 }
 
 /* Does a grant keep others from what it takes of its name? */
@@ -287,7 +297,7 @@ IsInTheWay(const Grant *grant, MonoTime now)
 bool
 IsLive(const Grant *grant, MonoTime now)
 {
-	return grant->state == GRANT_HELD && grant->deadline > now;
+	return grant->state == GRANT_HELD && grant->deadline > now && !grant->leaving;
 }
 
 /* When a TTL that starts at a time runs out. */
@@ -302,6 +312,7 @@ void
 MakeHeld(Grant *grant, MonoTime now)
 {
 	grant->granted_at = now;
+	grant->serial = pg_atomic_add_fetch_u64(&Shared->grants_made, 1);
 	grant->deadline = DeadlineAfter(now, grant->ttl);
 	grant->state = GRANT_HELD;
 	if (grant->deadline != MONO_NEVER)

@@ -82,6 +82,7 @@ extern MonoTime DeadlineAfter(MonoTime now, int64 ttl);
 extern void MakeHeld(Grant *grant, MonoTime now);
 extern bool IsLive(const Grant *grant, MonoTime now);
 extern MonoTime OpensAt(const Grant *grant, MonoTime ended, bool orphaned);
+extern MonoTime ClosedUntil(const Grant *grant);
 extern MonoTime BlocksUntil(const Grant *grant);
 extern bool IsInTheWay(const Grant *grant, MonoTime now);
 extern void ClaimGrant(Grant *grant, MonoTime opens_at);

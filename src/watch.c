@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -59,6 +60,7 @@ enum
 	Col_waiters,
 	Col_permits,
 	Col_capacity,
+	Col_pinned_by,
 	Ncols_live
 };
 
@@ -153,7 +155,10 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 		Put(row, Col_pid, Int32GetDatum(grant->pid));
 	Put(row, Col_scope, CStringGetTextDatum(ScopeNames[grant->scope]));
 	if (!IsLive(grant, now))
-		Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(BlocksUntil(grant), now)));
+	{
+		if (ClosedUntil(grant) > now && ClosedUntil(grant) != MONO_NEVER)
+			Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(ClosedUntil(grant), now)));
+	}
 	else if (grant->deadline != MONO_NEVER)
 	{
 		Put(row, Col_expires_at, TimestampTzGetDatum(WallTimeOf(grant->deadline, now)));
@@ -163,6 +168,34 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 		Put(row, Col_renewed_at, TimestampTzGetDatum(grant->renewed_at));
 	Put(row, Col_renewals, Int64GetDatum(grant->renewals));
 	Put(row, Col_durable, BoolGetDatum(IsDetached(grant) && grant->lsn <= GetFlushRecPtr(NULL)));
+}
+
+/* Does a backend show that it pins a token of our database? */
+static bool
+ShowsPin(int number, Token token)
+{
+	if (ProcGlobal->allProcs[number].databaseId != MyDatabaseId)
+		return false;
+	for (int i = 0; i < PINS_SHOWN; i++)
+		if (pg_atomic_read_u64(&Pins[number].tokens[i]) == (uint64) token)
+			return true;
+	return false;
+}
+
+/* The processes whose commits in flight a grant guards. */
+static void
+PutPins(RowBuilder *row, const Grant *grant)
+{
+	ArrayBuildState *pids = NULL;
+
+	if (grant->pins == 0)
+		return;
+	for (int i = 0; i < MaxBackends; i++)
+		if (ShowsPin(i, grant->token))
+			pids = accumArrayResult(pids, Int32GetDatum(ProcGlobal->allProcs[i].pid), false,
+									INT4OID, CurrentMemoryContext);
+	if (pids != NULL)
+		Put(row, Col_pinned_by, makeArrayResult(pids, CurrentMemoryContext));
 }
 
 /* A grant that lives, or closes its name: copied; false for all others. */
@@ -215,6 +248,7 @@ ShowMemory(RowBuilder *row)
 		PutLedgerRow(row, &ledger_row);
 		PutGrant(row, &info.grant, MonotonicNow());
 		Put(row, Col_waiters, Int64GetDatum(waiters));
+		PutPins(row, &info.grant);
 		EmitRow(row);
 	}
 	CloseDatabase(&open);

@@ -106,6 +106,7 @@ SELECT bag_eq(
 	('force_release', 'name text, reason text, token bigint DEFAULT NULL::bigint, reopen boolean DEFAULT false', 'integer'),
 	('new_epoch', 'reason text', 'bigint'),
 	('is_held', 'name text, token bigint', 'boolean'),
+	('guard', 'name text, token bigint', 'bigint'),
 	('allow', 'role regrole', 'void'),
 	('disallow', 'role regrole', 'void')$$,
 	'the functions have the signatures that they are documented with');
@@ -123,6 +124,7 @@ SELECT bag_eq(
 	('renew', 'v', 'u', false), ('try_renew', 'v', 'u', false),
 	('renew_all', 'v', 'u', false), ('release', 'v', 'u', false), ('release_all', 'v', 'u', false),
 	('transfer', 'v', 'u', false), ('force_release', 'v', 'u', false), ('new_epoch', 'v', 'u', false),
+	('guard', 'v', 'u', false),
 	('is_held', 'v', 'r', false), ('live_leases', 'v', 'r', false), ('server_status', 'v', 'r', false),
 	('protect_ledger', 'v', 'u', false)$$,
 	'the functions are volatile, and parallel as far as they may be');
@@ -136,7 +138,7 @@ SELECT bag_eq(
 		'lease.try_acquire_all(text[],interval,text,text,text,text,text,interval,interval,jsonb)',
 		'lease.try_acquire_permit(text,integer,integer,interval,text,text,text,text,interval,interval,jsonb)',
 		'lease.set_capacity(text,integer)', 'lease.blocking_pids(integer)', 'lease.live_waiters()',
-		'lease.is_held(text,bigint)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
+		'lease.is_held(text,bigint)', 'lease.guard(text,bigint)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
 		'lease.renew(text,bigint,interval)', 'lease.renew_all(text[],bigint[],interval)', 'lease.server_status()',
 		'lease.transfer(text,bigint,text)',
 		'lease.try_acquire(text,interval,text,text,text,text,text,interval,interval,jsonb)',
@@ -157,8 +159,9 @@ SELECT bag_eq(
 	  (9, 'renewed_at', 'timestamp with time zone'), (10, 'expires_at', 'timestamp with time zone'),
 	  (11, 'remaining', 'interval'), (12, 'ttl', 'interval'), (13, 'renewals', 'bigint'),
 	  (14, 'waiters', 'bigint'), (15, 'permits', 'integer'), (16, 'capacity', 'integer'), (17, 'durable', 'boolean'),
-	  (18, 'closed_until', 'timestamp with time zone'), (19, 'request_id', 'text'), (20, 'correlation_id', 'text'),
-	  (21, 'metadata', 'jsonb')$$,
+	  (18, 'pinned_by', 'integer[]'),
+	  (19, 'closed_until', 'timestamp with time zone'), (20, 'request_id', 'text'), (21, 'correlation_id', 'text'),
+	  (22, 'metadata', 'jsonb')$$,
 	'lease.leases has its columns');
 
 SELECT bag_eq(

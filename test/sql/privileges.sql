@@ -26,7 +26,7 @@ CREATE FUNCTION pg_temp.attempt_all() RETURNS TABLE (f text, attempt text) LANGU
 		$$acquire('x')$$, $$try_acquire('x')$$, $$acquire_all('{x}')$$, $$try_acquire_all('{x}')$$,
 		$$acquire_permit('x', 1)$$, $$try_acquire_permit('x', 1)$$, $$set_capacity('x', 1)$$,
 		$$campaign('x')$$, 'release_session()', 'blocking_pids(1)', $$renew('x', 1)$$, $$try_renew('x', 1)$$, $$renew_all('{x}', '{1}')$$,
-		$$release('x', 1)$$, $$release_all('{x}', '{1}')$$, $$transfer('x', 1, 'h')$$, $$is_held('x', 1)$$,
+		$$release('x', 1)$$, $$release_all('{x}', '{1}')$$, $$transfer('x', 1, 'h')$$, $$is_held('x', 1)$$, $$guard('x', 1)$$,
 		$$force_release('x', 'r')$$, $$new_epoch('r')$$,
 		$$allow('regress_lease_nobody')$$, $$disallow('regress_lease_nobody')$$]) f;
 $all$;
