@@ -293,6 +293,157 @@ COMMENT ON FUNCTION lease.guard(text, bigint) IS
 'Lets the current transaction commit only while the lease is held with this token, which it returns. From the check at commit until the effects of the transaction are visible nobody else is granted the name. A guard in a savepoint that is rolled back is dropped; leases of scope transaction are guarded without it.
 Errors: LE001 the lease is lost, now or at commit; 40001 at isolation level repeatable read and above, the lease was acquired after the transaction began; 0A000 at PREPARE TRANSACTION; 42501 another role''s lease; 22023, 22004 bad arguments; 25006 read-only transaction or standby.';
 
+CREATE FUNCTION lease.check_guard() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'lease_check_guard';
+COMMENT ON FUNCTION lease.check_guard() IS
+'Trigger AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, made by lease.protect_table, with the name pattern as its argument: refuses the write unless the transaction guards the lease that the pattern makes of the row.
+Errors: LE003 it does not; 22004 a column of the pattern is NULL; 22023 the name has more than 255 bytes, or the pattern does not fit the table any more.';
+
+CREATE FUNCTION lease.check_guard_of_table() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'lease_check_guard_of_table';
+COMMENT ON FUNCTION lease.check_guard_of_table() IS
+'Trigger BEFORE TRUNCATE, made by lease.protect_table, with the name pattern as its argument: refuses it unless the transaction guards the one lease of the whole table.
+Errors: LE003 it does not, or each row has a lease of its own.';
+
+CREATE FUNCTION lease.protect_table(rel regclass, name_pattern text) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_protect_table';
+COMMENT ON FUNCTION lease.protect_table(regclass, text) IS
+'Refuses every write to a table (LE003) unless the transaction guards, exclusively, the lease that the pattern names. Returns false if it was protected like that before; another pattern takes the place of the former.
+rel: a table of yours; what holds for it holds for its partitions and children. name_pattern: a lease name in which {column} stands for the value of the row as it is stored, old and new if they differ; the column must be integer, text, varchar or uuid; {{ and }} stand for braces. Without columns it is one lease for the whole table, TRUNCATE included.
+Errors: 22023 bad pattern; 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+
+CREATE FUNCTION lease.unprotect_table(rel regclass) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_unprotect_table';
+COMMENT ON FUNCTION lease.unprotect_table(regclass) IS
+'Takes back what lease.protect_table did. Returns false if the table was not protected.
+Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+
+CREATE VIEW lease.protected_tables AS
+	SELECT t.tgrelid::pg_catalog.regclass AS "table",
+	       pg_catalog.convert_from(pg_catalog.substring(t.tgargs, 1, pg_catalog.octet_length(t.tgargs) - 1),
+	                               pg_catalog.getdatabaseencoding()) AS name_pattern,
+	       CASE t.tgenabled WHEN 'O' THEN 'origin' WHEN 'R' THEN 'replica'
+	                        WHEN 'A' THEN 'always' ELSE 'disabled' END AS enabled,
+	       EXISTS (SELECT FROM pg_catalog.pg_trigger o
+	               WHERE o.tgrelid = t.tgrelid AND o.tgargs = t.tgargs AND o.tgenabled = t.tgenabled
+	                 AND o.tgfoid = 'lease.check_guard_of_table()'::pg_catalog.regprocedure) AS covers_truncate
+	FROM pg_catalog.pg_trigger t
+	WHERE t.tgfoid = 'lease.check_guard()'::pg_catalog.regprocedure;
+COMMENT ON VIEW lease.protected_tables IS
+'The tables that lease.protect_table protects, partitions and children included, as their triggers tell.';
+COMMENT ON COLUMN lease.protected_tables."table" IS 'the table, partition or child';
+COMMENT ON COLUMN lease.protected_tables.name_pattern IS 'which lease a write needs; {column} stands for the value of the row';
+COMMENT ON COLUMN lease.protected_tables.enabled IS 'when the trigger fires: origin, but not for what logical replication applies; always; replica, only for that; or disabled';
+COMMENT ON COLUMN lease.protected_tables.covers_truncate IS 'is TRUNCATE of it checked, too? Not of a partition or child that came later: protect the table again';
+
+-- What fences have seen.  A dump carries it.
+CREATE TABLE lease.fences
+(
+	resource  text PRIMARY KEY,
+	token     bigint NOT NULL,
+	owner     regrole NOT NULL,
+	fenced_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE lease.fences IS 'What lease.fence keeps: the largest token that a resource has seen.';
+COMMENT ON COLUMN lease.fences.resource IS 'name that users gave to something outside';
+COMMENT ON COLUMN lease.fences.token IS 'the largest fencing token seen for it';
+COMMENT ON COLUMN lease.fences.owner IS 'role that first used it, and whose privileges it takes';
+COMMENT ON COLUMN lease.fences.fenced_at IS 'wall-clock time at which the token was seen first';
+SELECT pg_catalog.pg_extension_config_dump('lease.fences', '');
+
+CREATE FUNCTION lease.fence(resource text, token bigint) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_fence';
+COMMENT ON FUNCTION lease.fence(text, bigint) IS
+'Remembers, as part of the current transaction, the largest token that a resource has seen, and refuses a smaller one; returns the token. Until the transaction is over, others that fence the resource wait.
+resource: 1 to 255 bytes; it belongs to the role that first used it. token: one that was granted in this database.
+Errors: LE002 a larger token was seen; 22023 bad argument, or a token that was never granted; 22004 NULL; 42501 the resource is another role''s; 40001 at isolation level repeatable read and above, it was fenced since the transaction began; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.check_token() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'lease_check_token';
+COMMENT ON FUNCTION lease.check_token() IS
+'Trigger BEFORE UPDATE FOR EACH ROW, made by lease.enable_fencing, with the column and strict or lenient as its arguments: refuses an update that lowers the token in the column.
+Errors: LE002 it does; 22023 the token was never granted; 55000 strict, and the update does not set the column.';
+
+CREATE FUNCTION lease.enable_fencing(rel regclass, column_name name DEFAULT 'fencing_token', strict boolean DEFAULT false)
+RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_enable_fencing';
+COMMENT ON FUNCTION lease.enable_fencing(regclass, name, boolean) IS
+'Lets the column of a table keep the largest fencing token that wrote the row: an update that sets it to a smaller one is refused (LE002). Returns false if it was enabled like that before.
+rel: a table of yours; partitions and children included. column_name: a column of type bigint; NULL counts as 0. strict: an update must set the column.
+Errors: 42703 no such column; 42804 it is not bigint; 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+
+CREATE FUNCTION lease.disable_fencing(rel regclass) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_disable_fencing';
+COMMENT ON FUNCTION lease.disable_fencing(regclass) IS
+'Takes back what lease.enable_fencing did; the column stays. Returns false if it was not enabled.
+Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+
+--
+-- Optimistic versions, idempotency
+--
+CREATE FUNCTION lease.count_version() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'lease_count_version';
+COMMENT ON FUNCTION lease.count_version() IS
+'Trigger BEFORE UPDATE FOR EACH ROW, made by lease.enable_versioning, with the column and strict or lenient as its arguments: adds one to the version in the column, if the update sets it to the version that the row has, to one more, or not at all.
+Errors: 40001 another version; 55000 strict, and the update does not set the column; 22003 the column is full.';
+
+CREATE FUNCTION lease.enable_versioning(rel regclass, column_name name DEFAULT 'version', strict boolean DEFAULT false)
+RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_enable_versioning';
+COMMENT ON FUNCTION lease.enable_versioning(regclass, name, boolean) IS
+'Lets the column of a table count the updates of each row. UPDATE ... SET version = <what I read> succeeds only if the row still has it, else it fails with 40001; so does SET version = v + 1 WHERE version = v, which object-relational mappers send. Returns false if it was enabled like that before.
+rel: a table of yours; partitions and children included. column_name: a column of type smallint, integer or bigint; NULL counts as 0. strict: an update must set the column.
+Errors: 42703 no such column; 42804 it is no integer; 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+
+CREATE FUNCTION lease.disable_versioning(rel regclass) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_disable_versioning';
+COMMENT ON FUNCTION lease.disable_versioning(regclass) IS
+'Takes back what lease.enable_versioning did; the column stays. Returns false if it was not enabled.
+Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+
+CREATE FUNCTION lease.compare_and_set(rel regclass, key jsonb, expected bigint, changes jsonb) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_compare_and_set';
+COMMENT ON FUNCTION lease.compare_and_set(regclass, jsonb, bigint, jsonb) IS
+'Updates the row of a versioned table that has a key, if it still has the expected version, and returns its new version. It runs under your privileges and row security.
+key: an object of columns and values that one row matches. expected: the version that was read. changes: an object of columns and new values; may be empty.
+Errors: 40001 another version; P0002 no such row; 21000 several; 42703 no such column; 22023 key or changes are no objects, key is empty, or changes name the version column; 22004 NULL argument or key value; 55000 the table has no versions; and those of an UPDATE.';
+
+CREATE TABLE lease.keys
+(
+	key        text PRIMARY KEY,
+	owner      regrole NOT NULL,
+	claimed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	expires_at timestamptz NOT NULL,
+	result     jsonb
+);
+CREATE INDEX keys_expires_at ON lease.keys (expires_at);
+COMMENT ON TABLE lease.keys IS 'What lease.once keeps: the requests that were done, until they expire.';
+COMMENT ON COLUMN lease.keys.key IS 'the client''s name for a request';
+COMMENT ON COLUMN lease.keys.owner IS 'role that claimed it, and whose privileges it takes';
+COMMENT ON COLUMN lease.keys.claimed_at IS 'wall-clock time at which it was claimed';
+COMMENT ON COLUMN lease.keys.expires_at IS 'wall-clock time from which it counts for nothing; a reaper removes it';
+COMMENT ON COLUMN lease.keys.result IS 'what lease.save_result saved';
+SELECT pg_catalog.pg_extension_config_dump('lease.keys', '');
+
+CREATE FUNCTION lease.once(key text, ttl interval DEFAULT '1 day') RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_once';
+COMMENT ON FUNCTION lease.once(text, interval) IS
+'Claims a key, as part of the current transaction, and returns true, or false if it was claimed before. A second call waits for a first that has not committed yet, and gets the key if that rolls back.
+key: 1 to 255 bytes; it belongs to the role that claimed it. ttl: how long the key counts, 1 ms to 366 days, by the wall clock.
+Errors: 22023 bad argument; 22004 NULL; 42501 the key is another role''s; 40001 at isolation level repeatable read and above, it was claimed since the transaction began; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.save_result(key text, result jsonb) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_save_result';
+COMMENT ON FUNCTION lease.save_result(text, jsonb) IS
+'Saves, as part of the current transaction, what came of the request with a key, in place of what was saved before. Returns false if there is no such key, or it has expired.
+Errors: 22023 bad argument; 22004 NULL; 42501 the key is another role''s; 25006 read-only transaction or standby.';
+
+CREATE FUNCTION lease.result(key text) RETURNS jsonb
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'lease_result';
+COMMENT ON FUNCTION lease.result(text) IS
+'What lease.save_result saved for a key; NULL if nothing was, if there is no such key, or if it has expired.
+Errors: 22023 bad argument; 22004 NULL; 42501 the key is another role''s.';
+
 --
 -- Watch
 --
@@ -327,7 +478,7 @@ COMMENT ON COLUMN lease.leases.holder IS 'who holds it, for people';
 COMMENT ON COLUMN lease.leases.owner IS 'role that took it, and whose privileges it takes to act on it';
 COMMENT ON COLUMN lease.leases.pid IS 'process that took it; NULL if that was before the last restart';
 COMMENT ON COLUMN lease.leases.acquired_at IS 'wall-clock time of the grant';
-COMMENT ON COLUMN lease.leases.renewed_at IS 'wall-clock time of the last renewal; NULL if none since the last restart';
+COMMENT ON COLUMN lease.leases.renewed_at IS 'what the wall clock showed at the last renewal; NULL if there was none since the last restart, or the lease is over';
 COMMENT ON COLUMN lease.leases.expires_at IS 'what the wall clock will show when the TTL runs out; NULL if it is over, or on a standby';
 COMMENT ON COLUMN lease.leases.remaining IS 'how much of the TTL is left; NULL if it is over, or on a standby';
 COMMENT ON COLUMN lease.leases.ttl IS 'TTL that a renewal without one starts anew';
@@ -415,10 +566,14 @@ CREATE FUNCTION lease.user_objects(OUT what text) RETURNS SETOF text
 	  AND p.proname IN ('acquire', 'try_acquire', 'acquire_all', 'try_acquire_all',
 	                    'acquire_permit', 'try_acquire_permit', 'set_capacity', 'campaign',
 	                    'renew', 'try_renew', 'renew_all', 'release', 'release_all',
-	                    'release_session', 'transfer', 'is_held', 'guard', 'blocking_pids',
+	                    'release_session', 'transfer', 'is_held', 'guard', 'fence', 'blocking_pids',
+	                    'protect_table', 'unprotect_table', 'check_guard', 'check_guard_of_table',
+	                    'enable_fencing', 'disable_fencing', 'check_token',
+	                    'enable_versioning', 'disable_versioning', 'count_version',
+	                    'compare_and_set', 'once', 'save_result', 'result',
 	                    'live_leases', 'live_waiters', 'server_status')
 	UNION ALL
-	SELECT 'TABLE ' || v FROM unnest(ARRAY['lease.leases', 'lease.waiters', 'lease.status']) v
+	SELECT 'TABLE ' || v FROM unnest(ARRAY['lease.leases', 'lease.waiters', 'lease.status', 'lease.protected_tables']) v
 $$;
 COMMENT ON FUNCTION lease.user_objects() IS
 'The functions and views that lease.allow grants and lease.disallow takes back, as GRANT names them.';

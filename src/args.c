@@ -58,25 +58,43 @@ ClippedLength(const Span *text, int most)
 	return pg_mbcliplen(text->data, text->length, most);
 }
 
+/* A name of a lease, or what has the same bounds. */
+void
+CheckBounds(const Span *name, const char *what)
+{
+	if (name->length < 1 || name->length > LEASE_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s \"%.*s\" has %u bytes; it must have 1 to %d",
+						what, ClippedLength(name, LEASE_NAME_MAX), name->data,
+						name->length, LEASE_NAME_MAX)));
+}
+
 Span
 CheckName(Datum datum)
 {
 	Span		name = TextSpan(datum);
 
-	if (name.length < 1 || name.length > LEASE_NAME_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lease name \"%.*s\" has %u bytes; it must have 1 to %d",
-						ClippedLength(&name, LEASE_NAME_MAX), name.data,
-						name.length, LEASE_NAME_MAX)));
+	CheckBounds(&name, "lease name");
 	return name;
+}
+
+/* A text argument with the bounds of a lease name. */
+Span
+BoundedArg(FunctionCallInfo fcinfo, int argno, const char *what)
+{
+	Span		text;
+
+	RequireNotNull(fcinfo, argno, what);
+	text = TextSpan(PG_GETARG_DATUM(argno));
+	CheckBounds(&text, what);
+	return text;
 }
 
 Span
 NameArg(FunctionCallInfo fcinfo, int argno)
 {
-	RequireNotNull(fcinfo, argno, "lease name");
-	return CheckName(PG_GETARG_DATUM(argno));
+	return BoundedArg(fcinfo, argno, "lease name");
 }
 
 Token
@@ -122,32 +140,39 @@ IntervalText(const Interval *interval)
 }
 
 /*
- * An interval in microseconds.  A day counts as 24 hours; months have no fixed
- * length and are refused, and so are infinite intervals, whose months are the
- * largest of all.
+ * An interval in microseconds, with a bound and its name.  A day counts as 24
+ * hours; months have no fixed length and are refused, and so are infinite
+ * intervals, whose months are the largest of all.
  */
-static int64
-CheckDuration(const Interval *interval, const char *what, int64 least)
+int64
+CheckDuration(const Interval *interval, const char *what, int64 least, int64 most,
+			  const char *most_text)
 {
-	int64		most = (int64) MaxTtl * 1000;
 	int64		usec;
 
 	if (interval->month != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s \"%s\" has no fixed length", what, IntervalText(interval)),
-				 errdetail("Months and years vary, and a lease cannot last for ever."),
-				 errhint("Give it in days, hours, minutes or seconds; at most %s (lease.max_ttl).",
-						 GetConfigOptionByName("lease.max_ttl", NULL, false))));
+				 errdetail("Months and years vary, and nothing is granted for ever."),
+				 errhint("Give it in days, hours, minutes or seconds; at most %s.", most_text)));
 	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &usec) ||
 		pg_add_s64_overflow(usec, interval->time, &usec) ||
 		usec < least || usec > most)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s \"%s\" is out of range: it must be from " INT64_FORMAT " ms to %s (lease.max_ttl)",
-						what, IntervalText(interval), least / 1000,
-						GetConfigOptionByName("lease.max_ttl", NULL, false))));
+				 errmsg("%s \"%s\" is out of range: it must be from " INT64_FORMAT " ms to %s",
+						what, IntervalText(interval), least / 1000, most_text)));
 	return usec;
+}
+
+/* One that is bounded by lease.max_ttl. */
+static int64
+CheckTtl(const Interval *interval, const char *what, int64 least)
+{
+	return CheckDuration(interval, what, least, (int64) MaxTtl * 1000,
+						 psprintf("%s (lease.max_ttl)",
+								  GetConfigOptionByName("lease.max_ttl", NULL, false)));
 }
 
 int64
@@ -155,7 +180,7 @@ TtlArg(FunctionCallInfo fcinfo, int argno, int64 otherwise)
 {
 	if (PG_ARGISNULL(argno))
 		return otherwise;
-	return CheckDuration(PG_GETARG_INTERVAL_P(argno), "TTL", LEASE_TTL_MIN);
+	return CheckTtl(PG_GETARG_INTERVAL_P(argno), "TTL", LEASE_TTL_MIN);
 }
 
 /* The TTL of an acquire without one. */
@@ -164,13 +189,13 @@ DefaultTtlUsec(void)
 {
 	Interval	interval = {.time = (int64) DefaultTtl * 1000};
 
-	return CheckDuration(&interval, "lease.default_ttl", LEASE_TTL_MIN);
+	return CheckTtl(&interval, "lease.default_ttl", LEASE_TTL_MIN);
 }
 
 static int64
 DelayArg(FunctionCallInfo fcinfo, int argno, const char *what)
 {
-	return PG_ARGISNULL(argno) ? 0 : CheckDuration(PG_GETARG_INTERVAL_P(argno), what, 0);
+	return PG_ARGISNULL(argno) ? 0 : CheckTtl(PG_GETARG_INTERVAL_P(argno), what, 0);
 }
 
 /* One of a few words; its index. */
@@ -240,7 +265,7 @@ int64
 WaitArg(FunctionCallInfo fcinfo, int argno)
 {
 	return PG_ARGISNULL(argno) ? WAIT_FOREVER :
-		CheckDuration(PG_GETARG_INTERVAL_P(argno), "wait", 0);
+		CheckTtl(PG_GETARG_INTERVAL_P(argno), "wait", 0);
 }
 
 /* What only a lease with a row in the ledger can have. */

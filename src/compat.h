@@ -32,6 +32,9 @@ typedef Oid RelFileNumber;
 #define rd_firstRelfilelocatorSubid		rd_firstRelfilenodeSubid
 #define RelationRelFileNumber(rel)		((rel)->rd_node.relNode)
 
+/* 16 has one function for the owners of all kinds of objects. */
+#define object_ownercheck(class, object, role)	pg_class_ownercheck(object, role)
+
 /* 16 let the caller ask for several pages at once. */
 #define RelationGetBufferForTuple(rel, len, other, options, bistate, vm, vm_other, num_pages) \
 	RelationGetBufferForTuple(rel, len, other, options, bistate, vm, vm_other)

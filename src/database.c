@@ -161,6 +161,7 @@ ForgetDatabase(Oid oid)
 	pg_atomic_write_u32(&db->work, 0);
 	pg_atomic_write_u64(&db->next, 0);
 	pg_atomic_write_u64(&db->ceiling, 0);
+	pg_atomic_write_u64(&db->keys_due, MONO_NEVER);
 	db->oid = InvalidOid;
 	LWLockRelease(RegistryLock);
 }
@@ -264,7 +265,6 @@ FillLoadedGrant(Loader *loader, Grant *grant, const LedgerRow *row, ItemPointer 
 	grant->scope = SCOPE_DETACHED;
 	grant->ledger_capacity = row->capacity;
 	grant->acquired_at = row->granted_at;
-	grant->renewed_at = 0;
 	grant->lsn = InvalidXLogRecPtr;
 	grant->owner = row->owner;
 	grant->pid = 0;
@@ -512,6 +512,10 @@ EnsureLoaded(Database *db, Relation ledger)
 		}
 		PG_END_ENSURE_ERROR_CLEANUP(AbandonLoad, PointerGetDatum(db));
 		FinishLoad(db, DATABASE_LOADED, relid);
+
+		/* What lease.keys holds is unknown: have a reaper look. */
+		pg_atomic_write_u64(&db->keys_due, 0);
+		RingLauncher(0);
 	}
 	ConditionVariableCancelSleep();
 }

@@ -359,7 +359,8 @@ StartHolding(const LeaseName *lease, Grant *grant, MonoTime now)
 void
 RestartTtl(Grant *grant, int64 ttl)
 {
-	MonoTime	deadline = DeadlineAfter(MonotonicNow(), ttl);
+	MonoTime	now = MonotonicNow();
+	MonoTime	deadline = DeadlineAfter(now, ttl);
 	bool		was_filed = grant->deadline != MONO_NEVER;
 	bool		is_filed = deadline != MONO_NEVER;
 
@@ -370,7 +371,8 @@ RestartTtl(Grant *grant, int64 ttl)
 		WheelRemove(grant);
 	grant->ttl = ttl;
 	grant->deadline = deadline;
-	grant->renewed_at = GetCurrentTimestamp();
+	if (!is_filed)
+		grant->granted_at = now;
 	grant->renewals++;
 	if (refile)
 	{

@@ -79,7 +79,6 @@ StampGrant(Grant *grant, int64 ttl)
 	grant->ttl = ttl;
 	grant->ledger_ttl = ttl;
 	grant->pid = MyProcPid;
-	grant->renewed_at = 0;
 	grant->renewals = 0;
 }
 
@@ -712,6 +711,22 @@ RequireLeaseOwner(const Span *name, Token token)
 	OpenNameForRead(name, &open, &lease);
 	LockLiveGrant(&lease, token, &cleared);
 	UnlockName(&lease);
+}
+
+/* Raise an error if a token was never granted: it would shut out all that are. */
+void
+RequireGrantedToken(Token token)
+{
+	LeaseDatabase open;
+	Token		next;
+
+	OpenDatabaseForRead(&open);
+	next = (Token) pg_atomic_read_u64(&open.db->next);
+	if (token >= next)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("token " INT64_FORMAT " was never granted in this database", token),
+				 errdetail("The next token is " INT64_FORMAT ".", next)));
 }
 
 /* Lift all future tokens into a new epoch, which is returned. */

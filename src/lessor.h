@@ -25,6 +25,7 @@ extern Token TransferLease(const Span *name, Token token, const Span *to_holder)
 extern int	ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen);
 extern bool IsLeaseHeld(const Span *name, Token token);
 extern void RequireLeaseOwner(const Span *name, Token token);
+extern void RequireGrantedToken(Token token);
 extern int64 BeginEpoch(const char *reason);
 
 #endif							/* LEASE_LESSOR_H */

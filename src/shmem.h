@@ -164,13 +164,13 @@ typedef struct Grant
 	 * which may be in the past.
 	 */
 	MonoTime	deadline;
-	MonoTime	granted_at;		/* min_hold counts from here */
+	MonoTime	granted_at;		/* min_hold counts from here; without a TTL, when
+								 * it was last renewed */
 	uint64		serial;			/* how many grants were held before it, and it;
 								 * 0 if loaded */
 	int64		ttl;			/* what a renewal without a TTL gives, usec */
 	int64		ledger_ttl;		/* what a crash would give it back, usec */
 	TimestampTz acquired_at;	/* wall clock, for people */
-	TimestampTz renewed_at;		/* the same; 0 if never */
 	XLogRecPtr	lsn;			/* where its row ends in WAL; 0 if loaded */
 	Oid			owner;
 	int32		pid;			/* who acquired it; 0 if loaded */
@@ -184,15 +184,15 @@ typedef struct Grant
 	int32		ledger_capacity;	/* the capacity that its row tells */
 	ItemPointerData tid;		/* where its ledger row is */
 	uint8		state;			/* a GrantState */
-	uint8		scope;			/* a LeaseScope */
 	uint8		partition;		/* index of its partition's lock */
 	uint8		holder_length;
 	uint8		request_length; /* 0 if it has no request id */
 	uint8		correlation_length; /* 0 if it has no correlation id */
-	bool		has_metadata;	/* the ledger row has metadata */
-	bool		is_closure;		/* the ledger row is a closure */
-	bool		awaits_others;	/* RESERVED: and its maker waits for other names */
-	bool		leaving;		/* HELD: lost to a transfer, which waits for pins */
+	unsigned int scope:2;		/* a LeaseScope */
+	unsigned int has_metadata:1;	/* the ledger row has metadata */
+	unsigned int is_closure:1;	/* the ledger row is a closure */
+	unsigned int awaits_others:1;	/* RESERVED: and its maker waits for other names */
+	unsigned int leaving:1;		/* HELD: lost to a transfer, which waits for pins */
 } Grant;
 
 typedef enum WaitState

@@ -147,6 +147,13 @@ PutLedgerRow(RowBuilder *row, const LedgerRow *ledger_row)
 	PutOptional(row, Col_metadata, ledger_row->metadata);
 }
 
+/* When a live lease was last renewed. */
+static MonoTime
+RenewedAt(const Grant *grant)
+{
+	return grant->deadline == MONO_NEVER ? grant->granted_at : grant->deadline - grant->ttl;
+}
+
 /* What only memory knows. */
 static void
 PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
@@ -159,13 +166,13 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 		if (ClosedUntil(grant) > now && ClosedUntil(grant) != MONO_NEVER)
 			Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(ClosedUntil(grant), now)));
 	}
-	else if (grant->deadline != MONO_NEVER)
+	else if (grant->renewals > 0)
+		Put(row, Col_renewed_at, TimestampTzGetDatum(WallTimeOf(RenewedAt(grant), now)));
+	if (IsLive(grant, now) && grant->deadline != MONO_NEVER)
 	{
 		Put(row, Col_expires_at, TimestampTzGetDatum(WallTimeOf(grant->deadline, now)));
 		PutUsec(row, Col_remaining, grant->deadline - now);
 	}
-	if (grant->renewed_at != 0)
-		Put(row, Col_renewed_at, TimestampTzGetDatum(grant->renewed_at));
 	Put(row, Col_renewals, Int64GetDatum(grant->renewals));
 	Put(row, Col_durable, BoolGetDatum(IsDetached(grant) && grant->lsn <= GetFlushRecPtr(NULL)));
 }

@@ -4,8 +4,8 @@
  *	  Launcher and reapers: those who notice what nobody asks for.
  *
  * The launcher is connected to no database.  It keeps time: it puts expired grants on the
- * dead lists, and starts a reaper in each database that has dead grants.  A
- * reaper ends their rows, and leaves after a second without work, or when DDL
+ * dead lists, and starts a reaper in each database that has dead grants, or keys
+ * of lease.once that expired.  A reaper ends their rows, and leaves after a second without work, or when DDL
  * on its database wants it out.
  *
  * Nothing depends on either: an expired grant is gone for every reader, and an
@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "record.h"
 #include "worker.h"
 
 #define MAX_SLEEP			(10 * USECS_PER_MINUTE)
@@ -99,7 +100,7 @@ RegisterReaper(Oid database)
 }
 
 /*
- * See that a database with dead grants has a reaper that knows.  Returns when
+ * See that a database with something to reap has a reaper that knows.  Returns when
  * to look again.
  */
 static MonoTime
@@ -108,11 +109,17 @@ TendDatabase(Database *db, MonoTime now)
 	static bool told = false;
 	Latch	   *latch = NULL;
 	MonoTime	retry_at;
+	MonoTime	keys_due;
 	bool		start;
 	Oid			oid = db->oid;
 
-	if (oid == InvalidOid || pg_atomic_read_u32(&db->work) == 0)
+	if (oid == InvalidOid)
 		return MONO_NEVER;
+	keys_due = (MonoTime) pg_atomic_read_u64(&db->keys_due);
+	if (keys_due <= now)
+		pg_atomic_write_u32(&db->work, 1);
+	else if (pg_atomic_read_u32(&db->work) == 0)
+		return keys_due;
 
 	SpinLockAcquire(&db->mutex);
 	if (db->reaper_pid != 0)
@@ -126,7 +133,7 @@ TendDatabase(Database *db, MonoTime now)
 	if (latch != NULL)
 	{
 		SetLatch(latch);
-		return MONO_NEVER;
+		return keys_due > now ? keys_due : MONO_NEVER;
 	}
 	if (start)
 	{
@@ -241,8 +248,12 @@ DetachReaper(int code, Datum arg)
 
 	/* What we left undone, or came up since our last look, needs another. */
 	if (code != 0)
+	{
 		pg_atomic_write_u32(&db->work, 1);
-	if (pg_atomic_read_u32(&db->work) != 0)
+		pg_atomic_write_u64(&db->keys_due, 0);
+	}
+	if (pg_atomic_read_u32(&db->work) != 0 ||
+		pg_atomic_read_u64(&db->keys_due) != MONO_NEVER)
 		RingLauncher(0);
 }
 
@@ -294,7 +305,7 @@ IsOrdinaryDatabase(void)
 	return ordinary;
 }
 
-/* One transaction's worth of reaping; returns how many rows were ended. */
+/* One transaction's worth of reaping; returns how many rows were ended or removed. */
 static int
 ReaperRound(Database *db)
 {
@@ -308,6 +319,8 @@ ReaperRound(Database *db)
 		OpenDatabaseForWrite(&open);
 		reaped = ReapGrants(&open, REAPER_BATCH);
 		CloseDatabase(&open);
+		if (pg_atomic_read_u64(&db->keys_due) <= (uint64) MonotonicNow())
+			reaped += SweepKeys(db, MonotonicNow());
 	}
 	CommitTransactionCommand();
 	pgstat_report_stat(true);

@@ -23,8 +23,8 @@ CREATE TEMPORARY VIEW relation AS
 SELECT bag_eq(
 	$$SELECT extnamespace::regnamespace::text, extrelocatable, extconfig::regclass[]::text, extcondition::text
 	  FROM pg_extension WHERE extname = 'lease'$$,
-	$$VALUES ('lease', false, '{lease.ledger}', '{"WHERE kind = ''ceiling''"}')$$,
-	'the extension lives in schema lease, and its dump carries the ceilings alone');
+	$$VALUES ('lease', false, '{lease.ledger,lease.fences,lease.keys}', '{"WHERE kind = ''ceiling''","",""}')$$,
+	'the extension lives in schema lease, and its dump carries the ceilings, fences and keys');
 
 SELECT is_empty(
 	$$SELECT what FROM pg_temp.member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass)$$,
@@ -41,7 +41,7 @@ SELECT is_empty(
 	'no other function is there');
 
 SELECT is_empty(
-	$$SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'lease'::regnamespace AND relkind <> 'c'
+	$$SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'lease'::regnamespace AND relkind NOT IN ('c', 'i')
 	  EXCEPT SELECT oid::regclass::text FROM pg_temp.relation$$,
 	'no other relation is there');
 
@@ -107,6 +107,21 @@ SELECT bag_eq(
 	('new_epoch', 'reason text', 'bigint'),
 	('is_held', 'name text, token bigint', 'boolean'),
 	('guard', 'name text, token bigint', 'bigint'),
+	('check_guard', '', 'trigger'),
+	('check_guard_of_table', '', 'trigger'),
+	('protect_table', 'rel regclass, name_pattern text', 'boolean'),
+	('unprotect_table', 'rel regclass', 'boolean'),
+	('fence', 'resource text, token bigint', 'bigint'),
+	('check_token', '', 'trigger'),
+	('enable_fencing', 'rel regclass, column_name name DEFAULT ''fencing_token''::name, strict boolean DEFAULT false', 'boolean'),
+	('disable_fencing', 'rel regclass', 'boolean'),
+	('count_version', '', 'trigger'),
+	('enable_versioning', 'rel regclass, column_name name DEFAULT ''version''::name, strict boolean DEFAULT false', 'boolean'),
+	('disable_versioning', 'rel regclass', 'boolean'),
+	('compare_and_set', 'rel regclass, key jsonb, expected bigint, changes jsonb', 'bigint'),
+	('once', 'key text, ttl interval DEFAULT ''1 day''::interval', 'boolean'),
+	('save_result', 'key text, result jsonb', 'boolean'),
+	('result', 'key text', 'jsonb'),
 	('allow', 'role regrole', 'void'),
 	('disallow', 'role regrole', 'void')$$,
 	'the functions have the signatures that they are documented with');
@@ -125,6 +140,11 @@ SELECT bag_eq(
 	('renew_all', 'v', 'u', false), ('release', 'v', 'u', false), ('release_all', 'v', 'u', false),
 	('transfer', 'v', 'u', false), ('force_release', 'v', 'u', false), ('new_epoch', 'v', 'u', false),
 	('guard', 'v', 'u', false),
+	('protect_table', 'v', 'u', false), ('unprotect_table', 'v', 'u', false), ('check_guard', 'v', 'u', false),
+	('check_guard_of_table', 'v', 'u', false), ('fence', 'v', 'u', false), ('check_token', 'v', 'u', false),
+	('enable_fencing', 'v', 'u', false), ('disable_fencing', 'v', 'u', false), ('count_version', 'v', 'u', false),
+	('enable_versioning', 'v', 'u', false), ('disable_versioning', 'v', 'u', false), ('compare_and_set', 'v', 'u', false),
+	('once', 'v', 'u', false), ('save_result', 'v', 'u', false), ('result', 'v', 'r', false),
 	('is_held', 'v', 'r', false), ('live_leases', 'v', 'r', false), ('server_status', 'v', 'r', false),
 	('protect_ledger', 'v', 'u', false)$$,
 	'the functions are volatile, and parallel as far as they may be');
@@ -138,14 +158,19 @@ SELECT bag_eq(
 		'lease.try_acquire_all(text[],interval,text,text,text,text,text,interval,interval,jsonb)',
 		'lease.try_acquire_permit(text,integer,integer,interval,text,text,text,text,interval,interval,jsonb)',
 		'lease.set_capacity(text,integer)', 'lease.blocking_pids(integer)', 'lease.live_waiters()',
-		'lease.is_held(text,bigint)', 'lease.guard(text,bigint)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
+		'lease.is_held(text,bigint)', 'lease.guard(text,bigint)', 'lease.fence(text,bigint)',
+		'lease.protect_table(regclass,text)', 'lease.unprotect_table(regclass)', 'lease.check_guard()', 'lease.check_guard_of_table()',
+		'lease.enable_fencing(regclass,name,boolean)', 'lease.disable_fencing(regclass)', 'lease.check_token()',
+		'lease.enable_versioning(regclass,name,boolean)', 'lease.disable_versioning(regclass)', 'lease.count_version()',
+		'lease.compare_and_set(regclass,jsonb,bigint,jsonb)', 'lease.once(text,interval)', 'lease.save_result(text,jsonb)',
+		'lease.result(text)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
 		'lease.renew(text,bigint,interval)', 'lease.renew_all(text[],bigint[],interval)', 'lease.server_status()',
 		'lease.transfer(text,bigint,text)',
 		'lease.try_acquire(text,interval,text,text,text,text,text,interval,interval,jsonb)',
 		'lease.try_renew(text,bigint,interval)']) f
 	  UNION ALL VALUES
 	  ('PROCEDURE lease.campaign(text,interval,interval,text,text,text,text,text,interval,interval,jsonb,bigint)'),
-	  ('TABLE lease.leases'), ('TABLE lease.waiters'), ('TABLE lease.status')$$,
+	  ('TABLE lease.leases'), ('TABLE lease.waiters'), ('TABLE lease.status'), ('TABLE lease.protected_tables')$$,
 	'lease.allow grants what users need');
 
 --
@@ -171,6 +196,13 @@ SELECT bag_eq(
 	  (5, 'pid', 'integer'), (6, 'mode', 'text'), (7, 'permits', 'integer'),
 	  (8, 'waiting_since', 'timestamp with time zone'), (9, 'waited', 'interval'), (10, 'blocked_by', 'bigint[]')$$,
 	'lease.waiters has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.protected_tables'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'table', 'regclass'), (2, 'name_pattern', 'text'), (3, 'enabled', 'text'),
+	  (4, 'covers_truncate', 'boolean')$$,
+	'lease.protected_tables has its columns');
 
 SELECT bag_eq(
 	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute

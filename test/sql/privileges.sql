@@ -21,12 +21,16 @@ SELECT lease.allow('regress_lease_monitor');
 -- Everything there is to look at or to call.
 CREATE FUNCTION pg_temp.attempt_all() RETURNS TABLE (f text, attempt text) LANGUAGE sql AS $all$
 	SELECT f, pg_temp.attempt(CASE WHEN f ~ '^campaign' THEN 'CALL lease.' ELSE 'SELECT * FROM lease.' END || f)
-	FROM unnest(ARRAY['leases', 'waiters', 'status', 'ledger',
+	FROM unnest(ARRAY['leases', 'waiters', 'status', 'protected_tables', 'ledger', 'fences', 'keys',
 		'live_leases()', 'live_waiters()', 'server_status()', 'user_objects()',
 		$$acquire('x')$$, $$try_acquire('x')$$, $$acquire_all('{x}')$$, $$try_acquire_all('{x}')$$,
 		$$acquire_permit('x', 1)$$, $$try_acquire_permit('x', 1)$$, $$set_capacity('x', 1)$$,
 		$$campaign('x')$$, 'release_session()', 'blocking_pids(1)', $$renew('x', 1)$$, $$try_renew('x', 1)$$, $$renew_all('{x}', '{1}')$$,
 		$$release('x', 1)$$, $$release_all('{x}', '{1}')$$, $$transfer('x', 1, 'h')$$, $$is_held('x', 1)$$, $$guard('x', 1)$$,
+		$$protect_table('pg_class', 'x')$$, $$unprotect_table('pg_class')$$, $$fence('x', 1)$$,
+		$$enable_fencing('pg_class')$$, $$disable_fencing('pg_class')$$, $$enable_versioning('pg_class')$$,
+		$$disable_versioning('pg_class')$$, $$compare_and_set('pg_class', '{}', 1, '{}')$$,
+		$$once('x')$$, $$save_result('x', '1')$$, $$result('x')$$,
 		$$force_release('x', 'r')$$, $$new_epoch('r')$$,
 		$$allow('regress_lease_nobody')$$, $$disallow('regress_lease_nobody')$$]) f;
 $all$;
@@ -68,7 +72,7 @@ SELECT pg_temp.attempt($$SELECT lease.disallow(NULL)$$);
 SELECT pg_temp.attempt($$SELECT lease.allow('regress_lease_no_such_role')$$);
 SET ROLE regress_lease_app;
 SELECT f, pg_temp.attempt('SELECT * FROM lease.' || f)
-FROM unnest(ARRAY['ledger', 'user_objects()', $$force_release('x', 'r')$$, $$new_epoch('r')$$,
+FROM unnest(ARRAY['ledger', 'fences', 'keys', 'user_objects()', $$force_release('x', 'r')$$, $$new_epoch('r')$$,
 	$$allow('regress_lease_app')$$, $$disallow('regress_lease_app')$$]) f;
 SELECT pg_temp.attempt('SET lease.max_ttl = ''2 d''') ~ '^42501' AS max_ttl_refused;
 

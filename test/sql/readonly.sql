@@ -15,7 +15,8 @@ FROM unnest(ARRAY[
 	$$acquire_permit('new', 3)$$, $$try_acquire_permit('new', 3)$$, $$set_capacity('held', 3)$$,
 	$$renew('held', %s)$$, $$try_renew('held', %s)$$, $$renew_all('{held}', '{%s}')$$,
 	$$release('held', %s)$$, $$release_all('{held}', '{%s}')$$, $$transfer('held', %s, 'next')$$,
-	$$release_session()$$, $$force_release('held', 'reason')$$, $$new_epoch('reason')$$, $$allow('pg_monitor')$$]) f;
+	$$release_session()$$, $$guard('held', %s)$$, $$fence('held', %s)$$, $$once('key')$$, $$save_result('key', '1')$$,
+	$$force_release('held', 'reason')$$, $$new_epoch('reason')$$, $$allow('pg_monitor')$$]) f;
 
 SELECT pg_temp.attempt($$CALL lease.campaign('new')$$);
 
@@ -25,6 +26,7 @@ SELECT pg_temp.attempt($$SELECT lease.acquire_permit('new', 0)$$);
 SELECT pg_temp.attempt($$SELECT lease.set_capacity('new', NULL)$$);
 
 SELECT lease.is_held('held', :t);
+SELECT lease.result('key');
 SELECT name FROM lease.leases;
 SELECT count(*) FROM lease.waiters;
 SELECT lease.blocking_pids(pg_backend_pid());
