@@ -101,14 +101,47 @@ HowGuarded(const Span *name)
 	return mode;
 }
 
+/* Check and pin all that we guard, before the commit. */
+static void
+CheckGuards(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event != XACT_EVENT_PRE_COMMIT)
+		return;
+	for (int i = 0; i < guard_count; i++)
+	{
+		Guard	   *guard = &guards[i];
+		LeaseName	lease;
+
+		if (guard->level == NO_LEVEL)
+			continue;
+		ResolveGuard(guard, &lease);
+		guard->pinned = PinGrant(&lease, guard->token);
+		if (!guard->pinned)
+		{
+			Span		name = {guard->name, guard->name_length};
+
+			ReportLost(ERROR, &name, guard->token);
+		}
+	}
+}
+
 /*
  * Get ready to guard so many leases more.  Until our transaction is over nobody
  * can drop the ledger, and with it what we are about to pin.
+ *
+ * Who registered last is called first: with the first guard of a transaction our
+ * check moves ahead of those who commit elsewhere before this commit is certain,
+ * such as foreign data wrappers.
  */
 void
 ReserveGuards(int count)
 {
 	CloseLedger(OpenLedger(AccessShareLock), NoLock);
+	if (guard_count == 0)
+	{
+		UnregisterXactCallback(CheckGuards, NULL);
+		RegisterXactCallback(CheckGuards, NULL);
+	}
 	if (guard_count + count <= guard_room)
 		return;
 	guard_room = Max(GUARDS_MINIMUM, 2 * (guard_count + count));
@@ -188,28 +221,6 @@ NoteImportedSnapshot(void)
 	fresh_up_to = 0;
 }
 
-/* Check and pin all that we guard. */
-static void
-PinGuards(void)
-{
-	for (int i = 0; i < guard_count; i++)
-	{
-		Guard	   *guard = &guards[i];
-		LeaseName	lease;
-
-		if (guard->level == NO_LEVEL)
-			continue;
-		ResolveGuard(guard, &lease);
-		guard->pinned = PinGrant(&lease, guard->token);
-		if (!guard->pinned)
-		{
-			Span		name = {guard->name, guard->name_length};
-
-			ReportLost(ERROR, &name, guard->token);
-		}
-	}
-}
-
 /* The transaction is over. */
 static void
 EndGuards(void)
@@ -245,9 +256,6 @@ EndTransaction(XactEvent event, void *arg pg_attribute_unused())
 {
 	switch (event)
 	{
-		case XACT_EVENT_PRE_COMMIT:
-			PinGuards();
-			break;
 		case XACT_EVENT_PRE_PREPARE:
 			RefusePrepare();
 			break;

@@ -441,20 +441,22 @@ typedef struct Handover
 } Handover;
 
 /*
- * Take a live grant from its holder, if commits in flight pin it.  Returns true
- * until they are over.
+ * Take a grant from its holder, so that no new pins can come.  Returns true until
+ * the commits in flight that pin it are over.
  */
 static bool
 AwaitsPins(const Handover *handover)
 {
 	Grant	   *former;
-	bool		pinned;
+	bool		pinned = false;
 
 	LockName(handover->lease, LW_EXCLUSIVE);
 	former = FindGrant(handover->lease, handover->token);
-	pinned = former != NULL && former->state == GRANT_HELD && former->pins > 0;
-	if (pinned)
+	if (former != NULL && former->state == GRANT_HELD)
+	{
 		former->leaving = true;
+		pinned = former->pins > 0;
+	}
 	UnlockName(handover->lease);
 	return pinned;
 }
@@ -474,7 +476,7 @@ AbandonHandover(int code pg_attribute_unused(), Datum arg)
 	AbandonGrant(handover->lease, handover->grant, true);
 }
 
-/* See that no commit is in flight under a grant that is to be replaced. */
+/* See that no commit is in flight under a grant that is to be replaced, nor will be. */
 static void
 AwaitUnpinned(const LeaseName *lease, Token token, Grant *grant)
 {
@@ -589,7 +591,7 @@ ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen,
 				continue;
 			if (token != INVALID_TOKEN && grant->token != token)
 				continue;
-			*was_live = IsLive(grant, now);
+			*was_live = grant->state == GRANT_HELD && grant->deadline > now;
 			if (*was_live || (reopen && ClosedUntil(grant) > now))
 			{
 				claimed = grant;

@@ -225,6 +225,9 @@ DescribeGrantInTheWay(const GrantInfo *info, const char *what)
 		return psprintf("%s is held by another role.", what);
 	if (info->grant.state == GRANT_RESERVED)
 		return psprintf("%s is being granted to \"%s\".", what, info->holder);
+	if (!IsLive(&info->grant, now) && info->grant.pins > 0)
+		return psprintf("%s is over, but a transaction that it guards with token " INT64_FORMAT " is still committing.",
+						what, info->grant.token);
 	if (!IsLive(&info->grant, now))
 		return psprintf("%s stays closed for %.3f seconds after token " INT64_FORMAT " of \"%s\".",
 						what, seconds, info->grant.token, info->holder);
