@@ -21,26 +21,6 @@ use Test::More;
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $storm = build_storm();
-my $histories = 0;
-
-# What the judge says of a history: its complaints, and what it counted.
-sub judge
-{
-	my ($history) = @_;
-	my ($out, $err) = run_command([ $storm, 'judge', $history ]);
-
-	return ([ $out =~ /^violation (.*)/mg ], { $out =~ /^count (\w+) (\d+)/mg }) if $err eq '';
-	die $err;
-}
-
-# The judge's complaints of some lines.
-sub judge_lines
-{
-	my $history = "$dir/history." . ++$histories;
-
-	append_to_file($history, join '', map { "$_\n" } @_);
-	return judge($history);
-}
 
 sub grant
 {
@@ -52,16 +32,6 @@ sub grant
 	  @all{qw(name need capacity token sent from until low high flags)}, $who;
 }
 
-sub is_caught
-{
-	my ($what, $complaint, @lines) = @_;
-	my ($complaints) = judge_lines(@lines);
-
-	is(scalar @$complaints, 1, "$what: the judge complains once");
-	like($complaints->[0] // '', $complaint, "$what: and says so");
-	return;
-}
-
 #
 # The judge
 #
@@ -69,43 +39,43 @@ my @holder = (token => 100, sent => 10, from => 20, until => 50);
 my @next = (token => 101, sent => 15, from => 60, until => 90, low => 16, high => 18, flags => '-otw');
 my @third = (token => 102, sent => 25, from => 95, until => 99, low => 26, high => 28, flags => '-otw');
 my ($complaints, $counts) =
-  judge_lines(grant('a', @holder), grant('b', @next), grant('c', @third), 'count kills 3');
+  judge_lines($storm, grant('a', @holder), grant('b', @next), grant('c', @third), 'count kills 3');
 is_deeply($complaints, [], 'a queue that works: the judge has no complaint');
 is_deeply(
 	[ @$counts{qw(grants intervals waits_served pairs_in_order tokens_compared kills)} ],
 	[ 3, 3, 2, 1, 1, 3 ],
 	'and counts what it compared');
 
-is_caught('two holders', qr/^overlap: b got 1000000 of name 7/,
+is_caught($storm, 'two holders', qr/^overlap: b got 1000000 of name 7/,
 	grant('a', @holder, until => 61), grant('b', @next));
-is_caught('a reader beside a writer', qr/^overlap: b got 1 /,
+is_caught($storm, 'a reader beside a writer', qr/^overlap: b got 1 /,
 	grant('a', @holder, until => 61), grant('b', @next, need => 1));
-is_caught('a writer beside a reader', qr/^overlap: b got 1000000 /,
+is_caught($storm, 'a writer beside a reader', qr/^overlap: b got 1000000 /,
 	grant('a', @holder, until => 61, need => 1), grant('b', @next));
-is_caught('a permit too many', qr/^overlap: c got 2 .* when 2 of 3 were taken/,
+is_caught($storm, 'a permit too many', qr/^overlap: c got 2 .* when 2 of 3 were taken/,
 	grant('a', @holder, until => 97, need => 1, capacity => 3),
 	grant('b', @next, until => 97, need => 1, capacity => 3),
 	grant('c', @third, need => 2, capacity => 3));
 is_deeply(
-	(judge_lines(map { grant($_->[0], @{ $_->[1] }, until => 99, need => 1) }
+	(judge_lines($storm, map { grant($_->[0], @{ $_->[1] }, until => 99, need => 1) }
 		[ a => \@holder ], [ b => \@next ], [ c => \@third ]))[0],
 	[],
 	'readers together: no complaint');
-is_caught('the second in line is served first', qr/^order: c \(token 101\) was served before b/,
+is_caught($storm, 'the second in line is served first', qr/^order: c \(token 101\) was served before b/,
 	grant('a', @holder), grant('b', @next, token => 102, from => 95, until => 99),
 	grant('c', @third, token => 101, from => 60, until => 90));
-is_caught('a late-comer who never waited is served first', qr/^order: c \(token 101\) .* before b/,
+is_caught($storm, 'a late-comer who never waited is served first', qr/^order: c \(token 101\) .* before b/,
 	grant('a', @holder), grant('b', @next, token => 102, from => 95, until => 99),
 	grant('c', token => 101, sent => 55, from => 60, until => 90));
-is_caught('a token that does not grow', qr/^token: b got 99 of name 8, after 100/,
+is_caught($storm, 'a token that does not grow', qr/^token: b got 99 of name 8, after 100/,
 	grant('a', @holder), grant('b', @next, token => 99, sent => 21, low => 22, high => 23, name => 8));
-is_caught('a token that comes twice', qr/^token: (?:a and b|b and a) both got 100/,
+is_caught($storm, 'a token that comes twice', qr/^token: (?:a and b|b and a) both got 100/,
 	grant('a', @holder), grant('b', @next, token => 100));
-is_caught('another token for one more hold', qr/^again 7 100 101/, 'again 7 100 101 a');
-is_caught('a lease lost before its TTL', qr/^lost 7 100/, 'lost 7 100 a');
-is_caught('a waiter that is stuck', qr/^stuck 7 a/, 'stuck 7 a');
-is_caught('a lease left behind', qr/^left 7 100 a/, 'left 7 100 a');
-is_caught('anything else', qr/^wrong error/, 'wrong error 40P01');
+is_caught($storm, 'another token for one more hold', qr/^again 7 100 101/, 'again 7 100 101 a');
+is_caught($storm, 'a lease lost before its TTL', qr/^lost 7 100/, 'lost 7 100 a');
+is_caught($storm, 'a waiter that is stuck', qr/^stuck 7 a/, 'stuck 7 a');
+is_caught($storm, 'a lease left behind', qr/^left 7 100 a/, 'left 7 100 a');
+is_caught($storm, 'anything else', qr/^wrong error/, 'wrong error 40P01');
 
 #
 # Mutual exclusion
@@ -116,7 +86,7 @@ my $history = "$dir/history";
 system_or_bail($storm, 'run', $node->connstr('postgres'), $history, 'clients=64', 'names=200',
 	full_size('seconds=5', 'seconds=20'), full_size('rounds=3', 'rounds=30'),
 	"patience=$PostgreSQL::Test::Utils::timeout_default");
-($complaints, $counts) = judge($history);
+($complaints, $counts) = judge($storm, $history);
 is(join("\n", @$complaints), '', 'a checker finds no overlap, no stuck waiter, and order of service is order of arrival');
 note("$_: $counts->{$_}") foreach sort keys %$counts;
 

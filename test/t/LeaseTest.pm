@@ -31,7 +31,7 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(lease_node create_lease acquire release is_held names_held
   advance_clock use_up_tokens sqlstate full_size wait_for start_psql finish_psql ask_session
   await_answer log_position log_since ledger_is_sound leases_used freeze thaw crash stop_at_once
-  a_loader wait_for_launcher build_storm);
+  a_loader wait_for_launcher build_storm judge judge_lines is_caught);
 
 # A started server with the library preloaded and the extension in database
 # "postgres".  %params: conf => lines for postgresql.conf; the others are
@@ -352,6 +352,37 @@ sub build_storm
 	system_or_bail('gcc', '-O2', '-Wall', '-Wextra', '-Werror', "-I$include",
 		glob("$FindBin::RealBin/../tools/storm/*.c"), '-o', $storm, "-L$lib", '-lpq', "-Wl,-rpath,$lib");
 	return $storm;
+}
+
+# What the storm's judge says of a history: its complaints, and what it counted.
+sub judge
+{
+	my ($storm, $history) = @_;
+	my ($out, $err) = run_command([ $storm, 'judge', $history ]);
+
+	return ([ $out =~ /^violation (.*)/mg ], { $out =~ /^count (\w+) (\d+)/mg }) if $err eq '';
+	die $err;
+}
+
+# What it says of a history of some lines.
+sub judge_lines
+{
+	my ($storm, @lines) = @_;
+	my $history = PostgreSQL::Test::Utils::tempdir() . '/history';
+
+	append_to_file($history, join '', map { "$_\n" } @lines);
+	return judge($storm, $history);
+}
+
+# It complains of them, once: two tests.
+sub is_caught
+{
+	my ($storm, $what, $complaint, @lines) = @_;
+	my ($complaints) = judge_lines($storm, @lines);
+
+	is(scalar @$complaints, 1, "$what: the judge complains once");
+	like($complaints->[0] // '', $complaint, "$what: and says so");
+	return;
 }
 
 # A program that keeps every token it saw.

@@ -143,8 +143,8 @@ strike(void)
 	storm->phase = RUN;
 }
 
-static void
-start_storm(void)
+void
+start_clients(void)
 {
 	storm = share_memory(sizeof(Storm) + options.clients * sizeof(Client));
 	srandom((unsigned) now_us());
@@ -157,19 +157,18 @@ start_storm(void)
 		pause_ms(5);
 }
 
-static void
-end_storm(void)
+void
+end_clients(void)
 {
 	storm->phase = QUIT;
 	for (int64_t since = now_us(); count_alive() > 0 && !too_late(since); pause_ms(5))
 		replace_dead();
-	write_history();
 }
 
 void
 run_storm(void)
 {
-	start_storm();
+	start_clients();
 	if (options.hits > 0)
 	{
 		start_round();
@@ -180,5 +179,6 @@ run_storm(void)
 	else
 		for (int i = 0; i < options.rounds; i++)
 			blow();
-	end_storm();
+	end_clients();
+	write_history();
 }

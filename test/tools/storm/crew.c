@@ -23,7 +23,7 @@ start_client(int n)
 	if (pid < 0)
 		die("could not fork");
 	if (pid == 0)
-		be_client(n);
+		options.life(n);
 	client->process = pid;
 }
 

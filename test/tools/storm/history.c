@@ -192,10 +192,21 @@ write_grant(FILE *out, int client, const Hold *hold)
 			client, hold->op);
 }
 
-static void
+void
 write_count(FILE *out, const char *key, int64_t value)
 {
 	fprintf(out, "count %s %" PRId64 "\n", key, value);
+}
+
+/* What must not be, and how often there were interruptions. */
+void
+write_common(FILE *out)
+{
+	for (int i = 0; i < storm->nwrong && i < MAX_WRONG; i++)
+		fprintf(out, "%s\n", storm->wrong[i]);
+	write_count(out, "kills", tally.kills);
+	write_count(out, "terminations", tally.terminations);
+	write_count(out, "cancels", tally.cancels);
 }
 
 void
@@ -208,14 +219,10 @@ write_history(void)
 	for (int n = 0; n < options.clients; n++)
 		for (int i = 0; i < storm->clients[n].nholds; i++)
 			write_grant(out, n, &storm->clients[n].holds[i]);
-	for (int i = 0; i < storm->nwrong && i < MAX_WRONG; i++)
-		fprintf(out, "%s\n", storm->wrong[i]);
+	write_common(out);
 	for (int kind = 0; kind < NCOUNTS; kind++)
 		write_count(out, count_names[kind], sum_of(kind));
 	write_count(out, "samples", tally.samples);
-	write_count(out, "kills", tally.kills);
-	write_count(out, "terminations", tally.terminations);
-	write_count(out, "cancels", tally.cancels);
 	write_count(out, "most_waiters", tally.most_waiters);
 	write_count(out, "checked_holds", tally.checked_holds);
 	write_count(out, "rounds", nrounds);

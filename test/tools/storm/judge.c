@@ -5,7 +5,6 @@
  *
  *-------------------------------------------------------------------------
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,28 +30,6 @@ typedef struct Event
 
 static Event *events;
 static int	nevents;
-static int	violations;
-
-/* Say what is wrong, but not without end. */
-static void
-accuse(const char *format, ...)
-{
-	va_list		args;
-
-	if (violations++ >= 50)
-		return;
-	printf("violation ");
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	putchar('\n');
-}
-
-static void
-count(const char *key, int64_t value)
-{
-	printf("count %s %" PRId64 "\n", key, value);
-}
 
 static void
 read_grant(const char *line)
@@ -268,6 +245,8 @@ judge(const char *path)
 		line[strcspn(line, "\n")] = '\0';
 		if (strncmp(line, "grant ", 6) == 0)
 			read_grant(line);
+		else if (strncmp(line, "commit ", 7) == 0)
+			read_commit(line);
 		else if (strncmp(line, "count ", 6) == 0)
 			puts(line);
 		else
@@ -278,6 +257,7 @@ judge(const char *path)
 	judge_order();
 	judge_twice();
 	judge_tokens();
+	judge_commits();
 	count("grants", nevents);
 	count("violations", violations);
 }

@@ -4,6 +4,7 @@
  *	  Many clients of leases at once, and a judge of what they saw.
  *
  *	storm run CONNINFO HISTORY KEY=VALUE...   clients, killed and interrupted
+ *	storm guards CONNINFO HISTORY KEY=VALUE... likewise, of guarded transactions
  *	storm judge HISTORY                       what was wrong; nothing is asked
  *	storm fair CONNINFO CLIENTS SECONDS PATIENCE   grants of each client of one name
  *
@@ -30,6 +31,7 @@ read_option(const char *text)
 		{"seconds", &options.seconds},
 		{"rounds", &options.rounds},
 		{"hits", &options.hits},
+		{"least", &options.least},
 		{"patience", &options.patience}
 	};
 	char		key[40];
@@ -46,7 +48,7 @@ static void
 read_options(int argc, char **argv)
 {
 	options = (Options) {
-		.conninfo = argv[0], .history = argv[1],
+		.conninfo = argv[0], .history = argv[1], .life = be_client,
 		.clients = 64, .names = 200, .seconds = 5, .rounds = 1, .patience = 180
 	};
 	for (int i = 2; i < argc; i++)
@@ -65,6 +67,11 @@ main(int argc, char **argv)
 		read_options(argc - 2, argv + 2);
 		run_storm();
 	}
+	else if (argc >= 4 && strcmp(argv[1], "guards") == 0)
+	{
+		read_options(argc - 2, argv + 2);
+		run_guards();
+	}
 	else if (argc == 3 && strcmp(argv[1], "judge") == 0)
 		judge(argv[2]);
 	else if (argc == 6 && strcmp(argv[1], "fair") == 0 && atoi(argv[3]) <= MAX_CLIENTS)
@@ -74,7 +81,7 @@ main(int argc, char **argv)
 		be_fair(atoi(argv[3]), atoi(argv[4]));
 	}
 	else
-		die("usage: storm run CONNINFO HISTORY KEY=VALUE... | judge HISTORY"
+		die("usage: storm run|guards CONNINFO HISTORY KEY=VALUE... | judge HISTORY"
 			" | fair CONNINFO CLIENTS SECONDS PATIENCE");
 	return 0;
 }

@@ -12,6 +12,10 @@
  *		WHO asked at SENT, arrived in the queue between LOW and HIGH, and was
  *		sure to hold NEED of CAPACITY from FROM until UNTIL.  Flag o: served in
  *		order of arrival; t: its token is a new one; w: was seen waiting.
+ *	commit NAME TOKEN MODE BELOW ABOVE WHO
+ *		WHO committed a transaction that a lease guarded, in MODE x (exclusive) or
+ *		s (shared).  Of those that exclude it, it saw as it began to read BELOW
+ *		with smaller tokens and ABOVE with larger ones.
  *	again NAME TOKEN SECOND WHO		one more hold of a token gave another one
  *	lost NAME TOKEN WHO				lost before its TTL
  *	stuck NAME WHO					waits for a name that nobody holds
@@ -32,6 +36,7 @@
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "libpq-fe.h"
@@ -57,7 +62,9 @@ typedef struct Options
 	int			seconds;		/* of a round */
 	int			rounds;
 	int			hits;			/* interruptions in a round; 0: it ends by time */
+	int			least;			/* how often everything has to happen */
 	int			patience;		/* seconds for anything to happen */
+	void		(*life) (int n);	/* of a client */
 } Options;
 
 typedef enum Scope
@@ -228,6 +235,8 @@ typedef struct Tally
 } Tally;
 
 extern Tally tally;
+extern void write_count(FILE *out, const char *key, int64_t value);
+extern void write_common(FILE *out);
 extern void sample(void);
 extern void open_round(void);
 extern void close_round(void);
@@ -246,7 +255,87 @@ extern void give_up(const char *why);
 extern void check_holds(void);
 
 /* control.c */
+extern void start_clients(void);
+extern void end_clients(void);
 extern void run_storm(void);
+
+/* guards.c */
+#define MAX_ROUNDS		400
+#define MAX_OPS			100000
+
+/* What may become of a guarded transaction; its client alone counts. */
+typedef enum Fate
+{
+	COMMITTED,
+	ROLLED_BACK,				/* as its client wished */
+	LOST_EARLY,					/* when a statement needed the lease */
+	LOST_AT_COMMIT,
+	TOO_OLD,					/* its snapshot, for the lease */
+	CONFLICTED,					/* as SERIALIZABLE does */
+	STOPPED,					/* cancelled */
+	VANISHED,					/* nobody was told */
+	TIRED,						/* no lease came */
+	NFATES
+} Fate;
+
+/* What was special about one that committed. */
+typedef enum Trait
+{
+	AT_READ_COMMITTED,
+	AT_REPEATABLE_READ,
+	AT_SERIALIZABLE,
+	OF_TRANSACTION,				/* the lease is of that scope */
+	OF_SESSION,
+	OF_SEVERAL,					/* leases */
+	OF_SHARED,
+	OF_OTHERS,					/* with another session's token */
+	HANDED_OVER,				/* the lease had just been transferred */
+	ACQUIRED_INSIDE,
+	GUARDED_BEFORE,				/* the first read, by an earlier statement */
+	GUARDED_AFTER,
+	GUARDED_AT_COMMIT,			/* by a deferred trigger */
+	NESTED,						/* in a savepoint */
+	GUARDED_AGAIN,				/* after a savepoint with the guard was rolled back */
+	RENEWED,
+	RELEASED,					/* by a statement of its own */
+	NOTIFIED,
+	CROWDED,					/* with many subtransactions */
+	NTRAITS
+} Trait;
+
+/* What a client was told of a transaction. */
+typedef enum Word
+{
+	NOTHING,
+	YES,
+	NO
+} Word;
+
+/* What the processes of a siege share, besides what those of a storm do. */
+typedef struct Siege
+{
+	volatile int round;			/* tells which names are in use */
+	volatile int64_t tokens[MAX_ROUNDS * MAX_NAMES];	/* for others to use; 0: none */
+	volatile int latest;		/* name whose token was left last */
+	int64_t		fates[MAX_CLIENTS][NFATES];
+	int64_t		traits[MAX_CLIENTS][NTRAITS];
+	volatile uint8_t words[MAX_CLIENTS][MAX_OPS];
+} Siege;
+
+extern Siege *siege;
+extern _Noreturn void be_guard(int n);
+
+/* siege.c */
+extern void run_guards(void);
+
+/* verdict.c */
+extern int	violations;
+extern void accuse(const char *format, ...);
+extern void count(const char *key, int64_t value);
+
+/* commits.c */
+extern void read_commit(const char *line);
+extern void judge_commits(void);
 
 /* judge.c */
 extern void judge(const char *path);
