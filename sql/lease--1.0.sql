@@ -242,7 +242,7 @@ Errors, before any is renewed: 42501 one is another role''s; 22023 bad argument,
 CREATE FUNCTION lease.release(name text, token bigint) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_release';
 COMMENT ON FUNCTION lease.release(text, bigint) IS
-'Ends a lease at once; ROLLBACK does not undo it. Returns true, or false with a WARNING (LE001) if it was lost before. The name opens at once, or when min_hold has passed.
+'Ends a lease at once, or, in a transaction that guards it, when that is over; ROLLBACK does not undo it. Returns true, or false with a WARNING (LE001) if it was lost before. The name opens at once, or when min_hold has passed.
 Errors: 42501 another role''s lease; 22023, 22004 bad arguments; 25006 read-only transaction or standby.';
 
 CREATE FUNCTION lease.release_session() RETURNS integer
@@ -310,13 +310,13 @@ CREATE FUNCTION lease.protect_table(rel regclass, name_pattern text) RETURNS boo
 COMMENT ON FUNCTION lease.protect_table(regclass, text) IS
 'Refuses every write to a table (LE003) unless the transaction guards, exclusively, the lease that the pattern names. Returns false if it was protected like that before; another pattern takes the place of the former.
 rel: a table of yours; what holds for it holds for its partitions and children. name_pattern: a lease name in which {column} stands for the value of the row as it is stored, old and new if they differ; the column must be integer, text, varchar or uuid; {{ and }} stand for braces. Without columns it is one lease for the whole table, TRUNCATE included.
-Errors: 22023 bad pattern; 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+Errors: 22023 bad pattern; 22004 NULL; 42501 not the owner; 42809 not a table of this database; 55000 a partition that its parent protects otherwise; 25006 read-only transaction or standby.';
 
 CREATE FUNCTION lease.unprotect_table(rel regclass) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_unprotect_table';
 COMMENT ON FUNCTION lease.unprotect_table(regclass) IS
 'Takes back what lease.protect_table did. Returns false if the table was not protected.
-Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database; 55000 a partition that has it from its parent; 25006 read-only transaction or standby.';
 
 CREATE VIEW lease.protected_tables AS
 	SELECT t.tgrelid::pg_catalog.regclass AS "table",
@@ -325,7 +325,7 @@ CREATE VIEW lease.protected_tables AS
 	       CASE t.tgenabled WHEN 'O' THEN 'origin' WHEN 'R' THEN 'replica'
 	                        WHEN 'A' THEN 'always' ELSE 'disabled' END AS enabled,
 	       EXISTS (SELECT FROM pg_catalog.pg_trigger o
-	               WHERE o.tgrelid = t.tgrelid AND o.tgargs = t.tgargs AND o.tgenabled = t.tgenabled
+	               WHERE o.tgrelid = t.tgrelid AND o.tgargs = t.tgargs AND o.tgenabled IN ('O', 'A')
 	                 AND o.tgfoid = 'lease.check_guard_of_table()'::pg_catalog.regprocedure) AS covers_truncate
 	FROM pg_catalog.pg_trigger t
 	WHERE t.tgfoid = 'lease.check_guard()'::pg_catalog.regprocedure;
@@ -370,13 +370,13 @@ RETURNS boolean
 COMMENT ON FUNCTION lease.enable_fencing(regclass, name, boolean) IS
 'Lets the column of a table keep the largest fencing token that wrote the row: an update that sets it to a smaller one is refused (LE002). Returns false if it was enabled like that before.
 rel: a table of yours; partitions and children included. column_name: a column of type bigint; NULL counts as 0. strict: an update must set the column.
-Errors: 42703 no such column; 42804 it is not bigint; 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+Errors: 42703 no such column; 42804 it is not bigint; 22004 NULL; 42501 not the owner; 42809 not a table of this database; 55000 a partition that has it from its parent; 25006 read-only transaction or standby.';
 
 CREATE FUNCTION lease.disable_fencing(rel regclass) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_disable_fencing';
 COMMENT ON FUNCTION lease.disable_fencing(regclass) IS
 'Takes back what lease.enable_fencing did; the column stays. Returns false if it was not enabled.
-Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database; 55000 a partition that has it from its parent; 25006 read-only transaction or standby.';
 
 --
 -- Optimistic versions, idempotency
@@ -393,20 +393,20 @@ RETURNS boolean
 COMMENT ON FUNCTION lease.enable_versioning(regclass, name, boolean) IS
 'Lets the column of a table count the updates of each row. UPDATE ... SET version = <what I read> succeeds only if the row still has it, else it fails with 40001; so does SET version = v + 1 WHERE version = v, which object-relational mappers send. Returns false if it was enabled like that before.
 rel: a table of yours; partitions and children included. column_name: a column of type smallint, integer or bigint; NULL counts as 0. strict: an update must set the column.
-Errors: 42703 no such column; 42804 it is no integer; 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+Errors: 42703 no such column; 42804 it is no integer; 22004 NULL; 42501 not the owner; 42809 not a table of this database; 55000 a partition that has it from its parent; 25006 read-only transaction or standby.';
 
 CREATE FUNCTION lease.disable_versioning(rel regclass) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_disable_versioning';
 COMMENT ON FUNCTION lease.disable_versioning(regclass) IS
 'Takes back what lease.enable_versioning did; the column stays. Returns false if it was not enabled.
-Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database.';
+Errors: 22004 NULL; 42501 not the owner; 42809 not a table of this database; 55000 a partition that has it from its parent; 25006 read-only transaction or standby.';
 
 CREATE FUNCTION lease.compare_and_set(rel regclass, key jsonb, expected bigint, changes jsonb) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_compare_and_set';
 COMMENT ON FUNCTION lease.compare_and_set(regclass, jsonb, bigint, jsonb) IS
 'Updates the row of a versioned table that has a key, if it still has the expected version, and returns its new version. It runs under your privileges and row security.
 key: an object of columns and values that one row matches. expected: the version that was read. changes: an object of columns and new values; may be empty.
-Errors: 40001 another version; P0002 no such row; 21000 several; 42703 no such column; 22023 key or changes are no objects, key is empty, or changes name the version column; 22004 NULL argument or key value; 55000 the table has no versions; and those of an UPDATE.';
+Errors: 40001 another version; P0002 no such row; 21000 several; 42703 no such column; 22023 key or changes are no objects, key is empty, or changes name the version column; 22004 NULL argument or key value; 55000 the table does not count versions; 25006 read-only transaction or standby; and those of an UPDATE.';
 
 CREATE TABLE lease.keys
 (
@@ -523,7 +523,7 @@ COMMENT ON COLUMN lease.waiters.blocked_by IS 'tokens of the grants that must en
 CREATE FUNCTION lease.blocking_pids(pid integer) RETURNS integer[]
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'lease_blocking_pids';
 COMMENT ON FUNCTION lease.blocking_pids(integer) IS
-'The processes that keep a process from the lease that it waits for, as pg_blocking_pids tells of locks: those that hold it in scope session or transaction or are being granted it, and those ahead with a request that excludes its own. 0 stands for a detached lease, which no process holds. Empty if it does not wait for a lease.
+'The processes that keep a process from the lease that it waits for, as pg_blocking_pids tells of locks: those that hold it in scope session or transaction, are being granted it, or are committing a transaction that it guards, and those ahead with a request that excludes its own. 0 stands for a detached lease, which no process holds. Empty if it does not wait for a lease.
 pid: process ID of a session.
 Errors: 22004 pid is NULL; 55000 not preloaded.';
 

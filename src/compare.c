@@ -184,11 +184,22 @@ LockRow(Swap *swap)
 		RefuseVersion(swap->rel, version, swap->expected);
 }
 
+/* Nothing counts the updates of a table, or of the descendant that has the row. */
+pg_noreturn static void
+RefuseUnversioned(Relation rel)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" does not count versions", RelationGetRelationName(rel)),
+			 errhint("Its owner can call lease.enable_versioning.")));
+}
+
 /* Update the row that was locked.  Returns its new version. */
 static int64
 SetRow(Swap *swap)
 {
 	StringInfoData query;
+	int64		version;
 
 	initStringInfo(&query);
 	appendStringInfo(&query, "UPDATE %s AS t SET %s = t.%s",
@@ -215,7 +226,10 @@ SetRow(Swap *swap)
 				 errmsg("no row of table \"%s\" with this key was updated",
 						RelationGetRelationName(swap->rel)),
 				 errhint("A trigger or a policy of the table kept it as it is.")));
-	return VersionRead();
+	version = VersionRead();
+	if (version != swap->expected + 1)
+		RefuseUnversioned(swap->rel);
+	return version;
 }
 
 /* The version column of a table: the one that its trigger counts up. */
@@ -225,10 +239,7 @@ VersionColumn(Relation rel)
 	Trigger    *trigger = FindTrigger(rel, &VersionTrigger);
 
 	if (trigger == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no versions", RelationGetRelationName(rel)),
-				 errhint("Its owner can call lease.enable_versioning.")));
+		RefuseUnversioned(rel);
 	return get_attnum(RelationGetRelid(rel), trigger->tgargs[0]);
 }
 
@@ -267,7 +278,7 @@ lease_compare_and_set(PG_FUNCTION_ARGS)
 	Swap		swap;
 	int64		version;
 
-	RequirePreloaded();
+	RequireWritable("lease.compare_and_set()");
 	for (int i = 0; i < (int) lengthof(names); i++)
 		RequireNotNull(fcinfo, i, names[i]);
 	ReadSwap(fcinfo, &swap);

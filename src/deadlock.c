@@ -8,7 +8,8 @@
  * leases, and in the lock manager.  A process that waits for a lease waits for
  * the processes that hold it in scope session or transaction, or have it
  * reserved while they wait for another.  A detached lease is in nobody's hands
- * for ever: its TTL ends it, so it is no edge.
+ * for ever: its TTL ends it, so it is no edge.  But what pins a lease outlasts its
+ * TTL: a commit in flight may wait for a lock.
  *
  * A wait can end if enough of what is in its way can go away: for a lock all of
  * it, for permits as much as is wanted.  So the graph is reduced: whoever is not
@@ -46,6 +47,7 @@
 
 #include "clock.h"
 #include "deadlock.h"
+#include "grant.h"
 #include "queue.h"
 
 /* Something in the way of a wait. */
@@ -93,6 +95,23 @@ typedef struct Graph
 	Sleeper    *sleepers;		/* by pid */
 } Graph;
 
+/*
+ * Who could end a grant that is in the way: who holds it, or is being granted it,
+ * or commits under it (the first, if several do); 0 if it ends by itself.
+ */
+static int
+WhoEnds(const Resource *resource, const Grant *grant, MonoTime now)
+{
+	int			pinner = grant->pins == 0 ? -1 :
+		FindPinner(resource->key.database, grant->token, 0);
+
+	if (pinner >= 0)
+		return ProcGlobal->allProcs[pinner].pid;
+	if (grant->state == GRANT_RESERVED || (!IsDetached(grant) && IsLive(grant, now)))
+		return grant->pid;
+	return 0;
+}
+
 /* Note the grants in the way of a waiter.  Returns how many there are. */
 static int
 CopyGrantEdges(const Resource *resource, Edge *edges, int room)
@@ -105,13 +124,12 @@ CopyGrantEdges(const Resource *resource, Edge *edges, int room)
 	{
 		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
 		bool		reserved = grant->state == GRANT_RESERVED;
-		bool		bound = reserved || (!IsDetached(grant) && IsLive(grant, now));
 
 		if (!IsInTheWay(grant, now))
 			continue;
 		if (count < room)
 		{
-			edges[count].pid = bound ? grant->pid : 0;
+			edges[count].pid = WhoEnds(resource, grant, now);
 			edges[count].permits = grant->permits;
 			edges[count].identity = reserved ? -1 - (grant - Grants) : grant->token;
 		}

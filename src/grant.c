@@ -194,7 +194,8 @@ AbandonGrant(const LeaseName *lease, Grant *grant, bool has_row)
 
 /*
  * End a grant that is held, if it still is, without touching the ledger.  If its
- * holder knows of it, its min_hold counts.
+ * holder knows of it, its min_hold counts; and past its TTL it is not for its
+ * holder to release, but expires.
  */
 static void
 LeaveHeld(const LeaseName *lease, Token token, bool known)
@@ -204,7 +205,7 @@ LeaveHeld(const LeaseName *lease, Token token, bool known)
 
 	LockName(lease, LW_EXCLUSIVE);
 	grant = FindGrant(lease, token);
-	if (grant != NULL && grant->state == GRANT_HELD)
+	if (grant != NULL && (known ? IsLive(grant, MonotonicNow()) : grant->state == GRANT_HELD))
 	{
 		has_row = IsDetached(grant);
 		if (has_row)
@@ -246,6 +247,21 @@ ShowPin(Token former, Token token)
 			pg_atomic_write_u64(&mine->tokens[i], token);
 			return;
 		}
+}
+
+/*
+ * The number of the next backend from a number on that shows to pin a token, or
+ * -1.
+ */
+int
+FindPinner(Oid database, Token token, int from)
+{
+	for (int i = from; i < MaxBackends; i++)
+		for (int j = 0; j < PINS_SHOWN; j++)
+			if (pg_atomic_read_u64(&Pins[i].tokens[j]) == (uint64) token &&
+				ProcGlobal->allProcs[i].databaseId == database)
+				return i;
+	return -1;
 }
 
 /*
@@ -390,6 +406,17 @@ ExtendTtl(Grant *grant, int64 ttl)
 {
 	if (DeadlineAfter(MonotonicNow(), ttl) > grant->deadline)
 		RestartTtl(grant, ttl);
+}
+
+/* The same as AwaitSettled, but look again at a time in any case. */
+void
+AwaitSettledUntil(const LeaseName *lease, MonoTime until)
+{
+	int64		usec = Max(until - MonotonicNow(), 0);
+
+	(void) ConditionVariableTimedSleep(&NamePartition(lease)->settled,
+									   Min(usec / 1000 + 1, INT_MAX),
+									   NamedWaitEvent("LeaseSettled"));
 }
 
 /*

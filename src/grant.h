@@ -26,12 +26,14 @@ extern void AbandonHeld(const LeaseName *lease, Token token);
 extern void ReleaseUnwritten(const LeaseName *lease, Token token);
 extern bool PinGrant(const LeaseName *lease, Token token);
 extern void UnpinGrant(const LeaseName *lease, Token token);
+extern int	FindPinner(Oid database, Token token, int from);
 extern void TakeBackUnconfirmed(LeaseDatabase *open, const LeaseName *lease, Grant *grant);
 extern XLogRecPtr FinishGrant(LeaseDatabase *open, const LeaseName *lease, Grant *grant);
 pg_noreturn extern void RefuseUnconfirmed(void);
 
 /* Housekeeping. */
 extern void AwaitSettled(const LeaseName *lease);
+extern void AwaitSettledUntil(const LeaseName *lease, MonoTime until);
 extern void MakeRoom(LeaseDatabase *open);
 extern bool ExpireGrants(int partition, MonoTime now);
 extern int	ReapGrants(LeaseDatabase *open, int most);

@@ -441,11 +441,11 @@ typedef struct Handover
 } Handover;
 
 /*
- * Take a grant from its holder, so that no new pins can come.  Returns true until
- * the commits in flight that pin it are over.
+ * Take a grant from its holder, so that no new pins can come.  Returns true as
+ * long as it has its TTL and commits in flight pin it.
  */
 static bool
-AwaitsPins(const Handover *handover)
+AwaitsPins(const Handover *handover, MonoTime *deadline)
 {
 	Grant	   *former;
 	bool		pinned = false;
@@ -455,7 +455,8 @@ AwaitsPins(const Handover *handover)
 	if (former != NULL && former->state == GRANT_HELD)
 	{
 		former->leaving = true;
-		pinned = former->pins > 0;
+		*deadline = former->deadline;
+		pinned = former->pins > 0 && *deadline > MonotonicNow();
 	}
 	UnlockName(handover->lease);
 	return pinned;
@@ -481,15 +482,16 @@ static void
 AwaitUnpinned(const LeaseName *lease, Token token, Grant *grant)
 {
 	Handover	handover = {lease, token, grant};
+	MonoTime	deadline;
 
-	if (!AwaitsPins(&handover))
+	if (!AwaitsPins(&handover, &deadline))
 		return;
 	PG_ENSURE_ERROR_CLEANUP(AbandonHandover, PointerGetDatum(&handover));
 	{
 		RESUME_INTERRUPTS();
 		do
-			AwaitSettled(lease);
-		while (AwaitsPins(&handover));
+			AwaitSettledUntil(lease, deadline);
+		while (AwaitsPins(&handover, &deadline));
 		HOLD_INTERRUPTS();
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(AbandonHandover, PointerGetDatum(&handover));
@@ -565,18 +567,20 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 
 /*
  * Claim one grant that a forced release is to end: a live one, or, to reopen
- * the name, one that keeps it closed.  NULL if there is none (left).  Those from
- * token "next" on were granted since, perhaps to who waited for the others.
+ * the name, one that keeps it closed.  NULL if there is none (left), or if one
+ * that keeps it closed is just being written by somebody else (*settling).  Those
+ * from token "next" on were granted since, perhaps to who waited for the others.
  */
 static Grant *
 ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen,
-			 GrantInfo *info, bool *was_live)
+			 GrantInfo *info, bool *was_live, bool *settling)
 {
 	Resource   *resource;
 	Grant	   *claimed = NULL;
 	MonoTime	now;
 	dlist_iter	iter;
 
+	*settling = false;
 	LockName(lease, LW_EXCLUSIVE);
 	now = MonotonicNow();
 	resource = FindResource(lease);
@@ -586,11 +590,15 @@ ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen,
 		{
 			Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
 
-			if (grant->state == GRANT_RESERVED || grant->state == GRANT_ENDING ||
-				grant->state == GRANT_PINNED || grant->token >= next)
+			if (grant->state == GRANT_RESERVED || grant->token >= next)
 				continue;
 			if (token != INVALID_TOKEN && grant->token != token)
 				continue;
+			if (grant->state == GRANT_ENDING)
+			{
+				*settling |= reopen && grant->deadline > now;
+				continue;
+			}
 			*was_live = grant->state == GRANT_HELD && grant->deadline > now;
 			if (*was_live || (reopen && ClosedUntil(grant) > now))
 			{
@@ -656,13 +664,25 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 	Grant	   *grant;
 	Token		next;
 	bool		was_live;
+	bool		settling;
 	int			count = 0;
 
 	OpenNameForWrite(name, &open, &lease);
 	next = (Token) pg_atomic_read_u64(&open.db->next);
 	HOLD_INTERRUPTS();
-	while ((grant = ClaimByForce(&lease, token, next, reopen, &info, &was_live)) != NULL)
+	for (;;)
 	{
+		grant = ClaimByForce(&lease, token, next, reopen, &info, &was_live, &settling);
+		if (grant == NULL && !settling)
+			break;
+		if (grant == NULL)
+		{
+			RESUME_INTERRUPTS();
+			AwaitSettled(&lease);
+			HOLD_INTERRUPTS();
+			continue;
+		}
+
 		/*
 		 * Unlike a release, it must not come undone.  A cancelled wait for a
 		 * standby warns, and leaves it done here.
@@ -683,6 +703,7 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 			ReportReopened(&info, reason);
 	}
 	RESUME_INTERRUPTS();
+	ConditionVariableCancelSleep();
 	CloseDatabase(&open);
 	return count;
 }

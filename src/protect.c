@@ -35,10 +35,12 @@ PG_FUNCTION_INFO_V1(lease_check_guard);
 PG_FUNCTION_INFO_V1(lease_check_guard_of_table);
 
 static const TriggerKind OnRows = {
-	"lease_protect", "check_guard", "AFTER INSERT OR UPDATE OR DELETE", true
+	"lease_protect", "check_guard", "AFTER INSERT OR UPDATE OR DELETE",
+	TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE
 };
 static const TriggerKind OnTruncate = {
-	"lease_protect_truncate", "check_guard_of_table", "BEFORE TRUNCATE", false
+	"lease_protect_truncate", "check_guard_of_table", "BEFORE TRUNCATE",
+	TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE
 };
 
 /* A part of a pattern: a text, or a column's value. */
@@ -277,13 +279,13 @@ lease_protect_table(PG_FUNCTION_ARGS)
 	Relation	rel;
 	bool		changed;
 
-	RequirePreloaded();
+	RequireWritable("lease.protect_table()");
 	RequireNotNull(fcinfo, 0, "table");
 	RequireNotNull(fcinfo, 1, "name pattern");
 	relid = PG_GETARG_OID(0);
 	pattern = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-	rel = OpenOwnTable(relid, ShareRowExclusiveLock);
+	rel = OpenOwnTable(relid);
 	(void) ParsePattern(pattern, rel);
 	relation_close(rel, NoLock);
 	changed = InstallTrigger(relid, &OnRows, &pattern, 1);
@@ -298,10 +300,10 @@ lease_unprotect_table(PG_FUNCTION_ARGS)
 	Oid			relid;
 	bool		changed;
 
-	RequirePreloaded();
+	RequireWritable("lease.unprotect_table()");
 	RequireNotNull(fcinfo, 0, "table");
 	relid = PG_GETARG_OID(0);
-	relation_close(OpenOwnTable(relid, ShareRowExclusiveLock), NoLock);
+	relation_close(OpenOwnTable(relid), NoLock);
 	changed = RemoveTrigger(relid, &OnRows);
 	changed |= RemoveTrigger(relid, &OnTruncate);
 	PG_RETURN_BOOL(changed);

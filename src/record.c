@@ -93,6 +93,11 @@ static Statement retake_key = {
 	"AND expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
 	3, {TEXTOID, OIDOID, TIMESTAMPTZOID}, NULL
 };
+static Statement restart_key = {
+	"UPDATE lease.keys SET expires_at = $2, claimed_at = pg_catalog.clock_timestamp() "
+	"WHERE key OPERATOR(pg_catalog.=) $1",
+	2, {TEXTOID, TIMESTAMPTZOID}, NULL
+};
 static Statement set_result = {
 	"UPDATE lease.keys SET result = $2 WHERE key OPERATOR(pg_catalog.=) $1 "
 	"AND expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()",
@@ -292,10 +297,21 @@ TakeKey(Datum *values, Oid role)
 	}
 }
 
+/* The TTL of a key counts from when we have it, and not from before a wait. */
+static void
+RestartKey(Datum key, TimestampTz expires_at, int64 ttl)
+{
+	Datum		values[2] = {key, TimestampTzGetDatum(GetCurrentTimestamp() + ttl)};
+
+	if (DatumGetTimestampTz(values[1]) - expires_at > ttl / 1000)
+		(void) Run(&restart_key, values);
+}
+
 /* once(key, ttl): true for the first transaction that commits it. */
 Datum
 lease_once(PG_FUNCTION_ARGS)
 {
+	LeaseDatabase open;
 	Datum		values[3];
 	int64		ttl;
 	Caller		caller;
@@ -309,8 +325,12 @@ lease_once(PG_FUNCTION_ARGS)
 	values[1] = ObjectIdGetDatum(GetUserId());
 	values[2] = TimestampTzGetDatum(GetCurrentTimestamp() + ttl);
 
+	/* Only a database that is loaded has reapers. */
+	OpenDatabaseForRead(&open);
 	BecomeOwner(&caller);
 	first = TakeKey(values, caller.role);
+	if (first)
+		RestartKey(values[0], DatumGetTimestampTz(values[2]), ttl);
 	BecomeCaller(&caller);
 	if (first)
 		NoteKey(ttl);

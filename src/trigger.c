@@ -32,16 +32,27 @@
 #include "compat.h"
 #include "trigger.h"
 
+static void
+RequireOwnTable(Oid relid)
+{
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
 /*
- * Open a table, ours by ownership, that can have row triggers which matter.
+ * Lock and open a table, ours by ownership, that can have row triggers which
+ * matter.  Whose it is is asked before the lock, too, which would stop others.
  *
- * Errors: 42809 of another kind than table and partitioned table; 42501.
+ * Errors: 42P01; 42809 of another kind than table and partitioned table; 42501.
  */
 Relation
-OpenOwnTable(Oid relid, LOCKMODE lockmode)
+OpenOwnTable(Oid relid)
 {
-	Relation	rel = relation_open(relid, lockmode);
+	Relation	rel;
 
+	RequireOwnTable(relid);
+	rel = relation_open(relid, ShareRowExclusiveLock);
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
 		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
@@ -49,9 +60,7 @@ OpenOwnTable(Oid relid, LOCKMODE lockmode)
 				 errmsg("\"%s\" is not a table of this database", RelationGetRelationName(rel)),
 				 rel->rd_rel->relkind == RELKIND_VIEW ?
 				 errhint("Writes through a view are checked on the tables that it reads.") : 0));
-	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
-					   RelationGetRelationName(rel));
+	RequireOwnTable(relid);
 	return rel;
 }
 
@@ -62,12 +71,33 @@ QualifiedName(Relation rel)
 									  RelationGetRelationName(rel));
 }
 
-/* A relation's trigger of a kind, or NULL; valid while the relation is open. */
-Trigger *
-FindTrigger(Relation rel, const TriggerKind *kind)
+static Oid
+FunctionOf(const TriggerKind *kind)
 {
 	List	   *name = list_make2(makeString("lease"), makeString(pstrdup(kind->function)));
-	Oid			function = LookupFuncName(name, 0, NULL, false);
+
+	return LookupFuncName(name, 0, NULL, false);
+}
+
+/*
+ * Does a trigger do all that its kind is for?  Somebody may have disabled it, or
+ * have made one by hand that fires less often.
+ */
+static bool
+IsEffective(const Trigger *trigger, const TriggerKind *kind)
+{
+	return trigger->tgtype == kind->type && trigger->tgqual == NULL && trigger->tgnattr == 0 &&
+		(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN || trigger->tgenabled == TRIGGER_FIRES_ALWAYS);
+}
+
+/*
+ * A relation's trigger of a kind, effective or not, or NULL; valid while the
+ * relation is open.
+ */
+static Trigger *
+FindAnyTrigger(Relation rel, const TriggerKind *kind, bool effective)
+{
+	Oid			function = FunctionOf(kind);
 
 	if (rel->trigdesc == NULL)
 		return NULL;
@@ -75,11 +105,17 @@ FindTrigger(Relation rel, const TriggerKind *kind)
 	{
 		Trigger    *trigger = &rel->trigdesc->triggers[i];
 
-		if (trigger->tgfoid == function && !trigger->tgisinternal &&
-			(TRIGGER_FOR_ROW(trigger->tgtype) != 0) == kind->for_row)
+		if (trigger->tgfoid == function && IsEffective(trigger, kind) == effective)
 			return trigger;
 	}
 	return NULL;
+}
+
+/* A relation's effective trigger of a kind. */
+Trigger *
+FindTrigger(Relation rel, const TriggerKind *kind)
+{
+	return FindAnyTrigger(rel, kind, true);
 }
 
 static bool
@@ -100,53 +136,89 @@ RunCommand(const char *command)
 		elog(ERROR, "could not run \"%s\"", command);
 }
 
-/* Drop a relation's trigger of a kind, if it has one of its own. */
+/* Drop one of a relation's own triggers of a kind.  Returns false if it has none. */
 static bool
-DropFrom(Oid relid, const TriggerKind *kind)
+DropOne(Oid relid, const TriggerKind *kind)
 {
 	Relation	rel = relation_open(relid, NoLock);
-	Trigger    *trigger = FindTrigger(rel, kind);
-	bool		drops = trigger != NULL && !trigger->tgisclone;
+	Trigger    *trigger = FindAnyTrigger(rel, kind, true);
 	char	   *command = NULL;
 
-	if (drops)
+	if (trigger == NULL || trigger->tgisclone)
+		trigger = FindAnyTrigger(rel, kind, false);
+	if (trigger != NULL && !trigger->tgisclone)
 		command = psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger->tgname),
 						   QualifiedName(rel));
 	relation_close(rel, NoLock);
-	if (drops)
+	if (command != NULL)
 		RunCommand(command);
-	return drops;
+	return command != NULL;
 }
 
-/* Have a relation have a trigger of a kind with these arguments. */
 static bool
-PutOn(Oid relid, const TriggerKind *kind, char **args, int nargs)
+DropFrom(Oid relid, const TriggerKind *kind)
+{
+	bool		dropped = false;
+
+	while (DropOne(relid, kind))
+		dropped = true;
+	return dropped;
+}
+
+/* Has a relation just what is wanted? */
+static bool
+IsInPlace(Oid relid, const TriggerKind *kind, char **args, int nargs)
 {
 	Relation	rel = relation_open(relid, NoLock);
 	Trigger    *present = FindTrigger(rel, kind);
-	bool		fits = present != NULL && HasArguments(present, args, nargs);
+	bool		fits = present != NULL && HasArguments(present, args, nargs) &&
+		FindAnyTrigger(rel, kind, false) == NULL;
+
+	relation_close(rel, NoLock);
+	return fits;
+}
+
+/* Make a relation's trigger of a kind. */
+static void
+PutOn(Oid relid, const TriggerKind *kind, char **args, int nargs)
+{
+	Relation	rel = relation_open(relid, NoLock);
 	StringInfoData command;
 
 	initStringInfo(&command);
 	appendStringInfo(&command, "CREATE TRIGGER %s %s ON %s FOR EACH %s EXECUTE FUNCTION lease.%s(",
 					 kind->name, kind->event, QualifiedName(rel),
-					 kind->for_row ? "ROW" : "STATEMENT", kind->function);
+					 TRIGGER_FOR_ROW(kind->type) ? "ROW" : "STATEMENT", kind->function);
 	relation_close(rel, NoLock);
-	if (fits)
-		return false;
 	for (int i = 0; i < nargs; i++)
 		appendStringInfo(&command, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(args[i]));
 	appendStringInfoChar(&command, ')');
-	(void) DropFrom(relid, kind);
 	RunCommand(command.data);
-	return true;
+}
+
+/* What a partition has from its parent is the parent's to change. */
+static void
+RefuseClone(Oid relid, const TriggerKind *kind)
+{
+	Relation	rel = relation_open(relid, NoLock);
+	Trigger    *trigger = FindAnyTrigger(rel, kind, true);
+
+	if (trigger == NULL)
+		trigger = FindAnyTrigger(rel, kind, false);
+	if (trigger != NULL && trigger->tgisclone)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition \"%s\" has trigger \"%s\" from its parent",
+						RelationGetRelationName(rel), trigger->tgname),
+				 errhint("Call the function for the parent.")));
+	relation_close(rel, NoLock);
 }
 
 /* Would a table's trigger be cloned to its descendants? */
 static bool
 IsCloned(Oid relid, const TriggerKind *kind)
 {
-	return kind->for_row && get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
+	return TRIGGER_FOR_ROW(kind->type) && get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
 }
 
 /* A table and its descendants, locked; none of them is foreign. */
@@ -174,18 +246,23 @@ InstallTrigger(Oid relid, const TriggerKind *kind, char **args, int nargs)
 {
 	List	   *family = LockFamily(relid);
 	bool		cloned = IsCloned(relid, kind);
-	bool		changed = false;
+	bool		in_place = true;
 	ListCell   *cell;
 
+	foreach(cell, family)
+		in_place &= IsInPlace(lfirst_oid(cell), kind, args, nargs);
+	if (in_place)
+		return false;
+
+	RefuseClone(relid, kind);
 	SPI_connect();
 	foreach(cell, family)
-		if (cloned && lfirst_oid(cell) != relid)
-			changed |= DropFrom(lfirst_oid(cell), kind);
+		(void) DropFrom(lfirst_oid(cell), kind);
 	foreach(cell, family)
 		if (!cloned || lfirst_oid(cell) == relid)
-			changed |= PutOn(lfirst_oid(cell), kind, args, nargs);
+			PutOn(lfirst_oid(cell), kind, args, nargs);
 	SPI_finish();
-	return changed;
+	return true;
 }
 
 /* Take the triggers of a kind off.  Returns false if there were none. */
@@ -196,6 +273,7 @@ RemoveTrigger(Oid relid, const TriggerKind *kind)
 	bool		changed = false;
 	ListCell   *cell;
 
+	RefuseClone(relid, kind);
 	SPI_connect();
 	foreach(cell, family)
 		changed |= DropFrom(lfirst_oid(cell), kind);
@@ -211,18 +289,19 @@ TriggerData *
 TriggerCall(FunctionCallInfo fcinfo, const TriggerKind *kind, int nargs)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	int16		moment = TRIGGER_TYPE_ROW | TRIGGER_TYPE_TIMING_MASK;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("lease.%s() must be called as a trigger", kind->function)));
-	if ((TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) != 0) != kind->for_row ||
-		(TRIGGER_FIRED_BEFORE(trigdata->tg_event) != 0) != (strncmp(kind->event, "BEFORE", 6) == 0) ||
+	if ((trigdata->tg_trigger->tgtype & moment) != (kind->type & moment) ||
 		trigdata->tg_trigger->tgnargs != nargs)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("lease.%s() must be called by a trigger %s FOR EACH %s, with %d arguments",
-						kind->function, kind->event, kind->for_row ? "ROW" : "STATEMENT", nargs)));
+				 errmsg("lease.%s() must be called by a trigger %s FOR EACH %s; its number of arguments is %d",
+						kind->function, kind->event,
+						TRIGGER_FOR_ROW(kind->type) ? "ROW" : "STATEMENT", nargs)));
 	return trigdata;
 }
 

@@ -8,6 +8,7 @@
 #ifndef LEASE_TRIGGER_H
 #define LEASE_TRIGGER_H
 
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "utils/relcache.h"
@@ -18,10 +19,10 @@ typedef struct TriggerKind
 	const char *name;
 	const char *function;		/* in schema lease */
 	const char *event;			/* as CREATE TRIGGER has it */
-	bool		for_row;		/* else for the statement */
+	int16		type;			/* the same, as pg_trigger.tgtype has it */
 } TriggerKind;
 
-extern Relation OpenOwnTable(Oid relid, LOCKMODE lockmode);
+extern Relation OpenOwnTable(Oid relid);
 extern bool InstallTrigger(Oid relid, const TriggerKind *kind, char **args, int nargs);
 extern bool RemoveTrigger(Oid relid, const TriggerKind *kind);
 extern Trigger *FindTrigger(Relation rel, const TriggerKind *kind);

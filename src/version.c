@@ -36,10 +36,12 @@ PG_FUNCTION_INFO_V1(lease_disable_fencing);
 PG_FUNCTION_INFO_V1(lease_check_token);
 
 const TriggerKind VersionTrigger = {
-	"lease_versioning", "count_version", "BEFORE UPDATE", true
+	"lease_versioning", "count_version", "BEFORE UPDATE",
+	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE
 };
 static const TriggerKind FencingTrigger = {
-	"lease_fencing", "check_token", "BEFORE UPDATE", true
+	"lease_fencing", "check_token", "BEFORE UPDATE",
+	TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE
 };
 
 #define STRICT	"strict"
@@ -188,13 +190,13 @@ CheckColumn(Relation rel, const char *name, bool bigint_only)
 
 /* enable_…(rel, column_name, strict): false if it was enabled like that. */
 static Datum
-EnableColumn(FunctionCallInfo fcinfo, const TriggerKind *kind, bool bigint_only)
+EnableColumn(FunctionCallInfo fcinfo, const char *function, const TriggerKind *kind, bool bigint_only)
 {
 	Oid			relid;
 	char	   *args[2];
 	Relation	rel;
 
-	RequirePreloaded();
+	RequireWritable(function);
 	RequireNotNull(fcinfo, 0, "table");
 	RequireNotNull(fcinfo, 1, "column_name");
 	RequireNotNull(fcinfo, 2, "strict");
@@ -202,7 +204,7 @@ EnableColumn(FunctionCallInfo fcinfo, const TriggerKind *kind, bool bigint_only)
 	args[0] = pstrdup(NameStr(*PG_GETARG_NAME(1)));
 	args[1] = PG_GETARG_BOOL(2) ? STRICT : LENIENT;
 
-	rel = OpenOwnTable(relid, ShareRowExclusiveLock);
+	rel = OpenOwnTable(relid);
 	CheckColumn(rel, args[0], bigint_only);
 	relation_close(rel, NoLock);
 	PG_RETURN_BOOL(InstallTrigger(relid, kind, args, 2));
@@ -210,37 +212,37 @@ EnableColumn(FunctionCallInfo fcinfo, const TriggerKind *kind, bool bigint_only)
 
 /* disable_…(rel): false if it was not enabled. */
 static Datum
-DisableColumn(FunctionCallInfo fcinfo, const TriggerKind *kind)
+DisableColumn(FunctionCallInfo fcinfo, const char *function, const TriggerKind *kind)
 {
 	Oid			relid;
 
-	RequirePreloaded();
+	RequireWritable(function);
 	RequireNotNull(fcinfo, 0, "table");
 	relid = PG_GETARG_OID(0);
-	relation_close(OpenOwnTable(relid, ShareRowExclusiveLock), NoLock);
+	relation_close(OpenOwnTable(relid), NoLock);
 	PG_RETURN_BOOL(RemoveTrigger(relid, kind));
 }
 
 Datum
 lease_enable_versioning(PG_FUNCTION_ARGS)
 {
-	return EnableColumn(fcinfo, &VersionTrigger, false);
+	return EnableColumn(fcinfo, "lease.enable_versioning()", &VersionTrigger, false);
 }
 
 Datum
 lease_disable_versioning(PG_FUNCTION_ARGS)
 {
-	return DisableColumn(fcinfo, &VersionTrigger);
+	return DisableColumn(fcinfo, "lease.disable_versioning()", &VersionTrigger);
 }
 
 Datum
 lease_enable_fencing(PG_FUNCTION_ARGS)
 {
-	return EnableColumn(fcinfo, &FencingTrigger, true);
+	return EnableColumn(fcinfo, "lease.enable_fencing()", &FencingTrigger, true);
 }
 
 Datum
 lease_disable_fencing(PG_FUNCTION_ARGS)
 {
-	return DisableColumn(fcinfo, &FencingTrigger);
+	return DisableColumn(fcinfo, "lease.disable_fencing()", &FencingTrigger);
 }

@@ -163,7 +163,7 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 	Put(row, Col_scope, CStringGetTextDatum(ScopeNames[grant->scope]));
 	if (!IsLive(grant, now))
 	{
-		if (ClosedUntil(grant) > now && ClosedUntil(grant) != MONO_NEVER)
+		if (!grant->leaving && ClosedUntil(grant) > now)
 			Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(ClosedUntil(grant), now)));
 	}
 	else if (grant->renewals > 0)
@@ -177,18 +177,6 @@ PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 	Put(row, Col_durable, BoolGetDatum(IsDetached(grant) && grant->lsn <= GetFlushRecPtr(NULL)));
 }
 
-/* Does a backend show that it pins a token of our database? */
-static bool
-ShowsPin(int number, Token token)
-{
-	if (ProcGlobal->allProcs[number].databaseId != MyDatabaseId)
-		return false;
-	for (int i = 0; i < PINS_SHOWN; i++)
-		if (pg_atomic_read_u64(&Pins[number].tokens[i]) == (uint64) token)
-			return true;
-	return false;
-}
-
 /* The processes whose commits in flight a grant guards. */
 static void
 PutPins(RowBuilder *row, const Grant *grant)
@@ -197,10 +185,9 @@ PutPins(RowBuilder *row, const Grant *grant)
 
 	if (grant->pins == 0)
 		return;
-	for (int i = 0; i < MaxBackends; i++)
-		if (ShowsPin(i, grant->token))
-			pids = accumArrayResult(pids, Int32GetDatum(ProcGlobal->allProcs[i].pid), false,
-									INT4OID, CurrentMemoryContext);
+	for (int i = -1; (i = FindPinner(MyDatabaseId, grant->token, i + 1)) >= 0;)
+		pids = accumArrayResult(pids, Int32GetDatum(ProcGlobal->allProcs[i].pid), false,
+								INT4OID, CurrentMemoryContext);
 	if (pids != NULL)
 		Put(row, Col_pinned_by, makeArrayResult(pids, CurrentMemoryContext));
 }

@@ -203,7 +203,11 @@ sub ask_session
 {
 	my ($psql, $script) = @_;
 
-	$psql->query_until(qr/^asked$/m, "\\echo asked\n$script\n\\echo answered\n\\warn answered\n");
+	my $begun = $psql->query_until(qr/^asked$/m,
+		"\\echo asked\n$script\n\\echo answered\n\\warn answered\n");
+
+	# It may be through already.
+	$psql->{stdout} = ($begun =~ s/.*?^asked\n//msr) . $psql->{stdout};
 	return;
 }
 
