@@ -29,6 +29,7 @@
 #include "explain.h"
 #include "lessor.h"
 #include "session.h"
+#include "transfer.h"
 
 PG_FUNCTION_INFO_V1(lease_release_session);
 PG_FUNCTION_INFO_V1(lease_renew);

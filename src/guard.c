@@ -21,8 +21,9 @@
  * Who guards also wants to see what the holders before did.  Under READ
  * COMMITTED the next statement does.  A snapshot for the whole transaction does
  * if it was taken after the lease was granted, so we know how many grants there
- * had been (Shared->grants_made) at a moment before that: when our last
- * transaction ended or, later than that, at BEGIN.  No clock is asked.
+ * had been (Shared->grants_made) at a moment before that: at BEGIN, or SET
+ * TRANSACTION, or else, if transactions are like that by default, when our last
+ * one ended.  No clock is asked.
  *
  * All state is our backend's own, but for the pins.
  *
@@ -206,7 +207,7 @@ SampleGrants(void)
 		fresh_up_to = pg_atomic_read_u64(&Shared->grants_made);
 }
 
-/* A BEGIN: a snapshot for the transaction is yet to come, normally. */
+/* BEGIN or SET TRANSACTION: a snapshot for it is yet to come, normally. */
 void
 NoteTransactionStart(void)
 {
@@ -263,7 +264,8 @@ EndTransaction(XactEvent event, void *arg pg_attribute_unused())
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			EndGuards();
-			SampleGrants();
+			if (DefaultXactIsoLevel >= XACT_REPEATABLE_READ)
+				SampleGrants();
 			break;
 		default:
 			break;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lessor.h
- *	  Policy for who holds a lease: renew, release, guard, transfer; and force.
+ *	  Policy for who holds a lease: renew, release, guard; and force.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,10 +18,12 @@ extern void StampGrant(Grant *grant, int64 ttl);
 extern bool RewriteRow(LeaseDatabase *open, const LeaseName *lease, Token token, int64 ttl,
 					   Oid *cleared);
 extern void RequireOwner(const LeaseName *lease, Oid owner);
+extern Grant *LockLiveGrant(const LeaseName *lease, Token token, Oid *cleared);
+extern bool CopyWithMetadata(LeaseDatabase *open, const LeaseName *lease, Token token,
+							 Oid *cleared, GrantInfo *info, Span *metadata);
 extern int64 RenewLease(const Span *name, Token token, int64 ttl);
 extern bool ReleaseLease(const Span *name, Token token);
 extern bool GuardLease(const Span *name, Token token);
-extern Token TransferLease(const Span *name, Token token, const Span *to_holder);
 extern int	ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen);
 extern bool IsLeaseHeld(const Span *name, Token token);
 extern void RequireLeaseOwner(const Span *name, Token token);

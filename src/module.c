@@ -163,10 +163,15 @@ NoteSnapshotSource(Node *stmt)
 		(castNode(TransactionStmt, stmt)->kind == TRANS_STMT_BEGIN ||
 		 castNode(TransactionStmt, stmt)->kind == TRANS_STMT_START))
 		NoteTransactionStart();
-	else if (IsA(stmt, VariableSetStmt) &&
-			 castNode(VariableSetStmt, stmt)->kind == VAR_SET_MULTI &&
-			 strcmp(castNode(VariableSetStmt, stmt)->name, "TRANSACTION SNAPSHOT") == 0)
-		NoteImportedSnapshot();
+	else if (IsA(stmt, VariableSetStmt) && castNode(VariableSetStmt, stmt)->kind == VAR_SET_MULTI)
+	{
+		const char *name = castNode(VariableSetStmt, stmt)->name;
+
+		if (strcmp(name, "TRANSACTION") == 0)
+			NoteTransactionStart();
+		else if (strcmp(name, "TRANSACTION SNAPSHOT") == 0)
+			NoteImportedSnapshot();
+	}
 }
 
 static void

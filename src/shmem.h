@@ -291,7 +291,6 @@ typedef struct Database
 typedef struct LeaseShared
 {
 	pg_atomic_uint64 clock_offset;	/* see clock.c */
-	pg_atomic_uint64 grants_made;	/* how many were ever held */
 	pg_atomic_uint64 accepting_since;	/* MonoTime since when the server
 										 * accepts connections; 0 = not noted */
 
@@ -300,6 +299,11 @@ typedef struct LeaseShared
 	pg_atomic_uint64 wake_at;	/* MonoTime until which it means to sleep */
 	Latch	   *launcher_latch;
 
+	/*
+	 * What every grant writes, away from what everybody reads.
+	 */
+	char		pad[PG_CACHE_LINE_SIZE];
+	pg_atomic_uint64 grants_made;	/* how many were ever held */
 	pg_atomic_uint32 waiting;	/* how many are queued; each has a grant in
 								 * hand that is neither free nor used */
 	FreeList	free_grants;
