@@ -143,12 +143,15 @@ ReserveGuards(int count)
 		UnregisterXactCallback(CheckGuards, NULL);
 		RegisterXactCallback(CheckGuards, NULL);
 	}
-	if (guard_count + count <= guard_room)
-		return;
-	guard_room = Max(GUARDS_MINIMUM, 2 * (guard_count + count));
-	guards = guards == NULL ?
-		MemoryContextAllocHuge(TopMemoryContext, sizeof(Guard) * guard_room) :
-		repalloc_huge(guards, sizeof(Guard) * guard_room);
+	if (guard_room < guard_count + count)
+	{
+		int			room = Max(GUARDS_MINIMUM, 2 * (guard_count + count));
+
+		guards = guards == NULL ?
+			MemoryContextAllocHuge(TopMemoryContext, sizeof(Guard) * room) :
+			repalloc_huge(guards, sizeof(Guard) * room);
+		guard_room = room;
+	}
 }
 
 GuardMode

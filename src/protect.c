@@ -21,9 +21,12 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 
 #include "args.h"
 #include "guard.h"
@@ -197,6 +200,16 @@ MakeName(const Pattern *pattern, Relation rel, HeapTuple row)
 	return span;
 }
 
+/* A name tells values of a row: is it for the current role to read? */
+static bool
+MayRead(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+
+	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED;
+}
+
 /* Raise an error unless our transaction guards a name exclusively. */
 static void
 RequireGuard(Relation rel, const Span *name)
@@ -207,8 +220,10 @@ RequireGuard(Relation rel, const Span *name)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_LEASE_NOT_GUARDED),
-			 errmsg("cannot write to table \"%s\": the transaction does not guard lease \"%.*s\"",
-					RelationGetRelationName(rel), (int) name->length, name->data),
+			 errmsg("cannot write to table \"%s\": the transaction does not guard %s",
+					RelationGetRelationName(rel),
+					MayRead(rel) ? psprintf("lease \"%.*s\"", (int) name->length, name->data) :
+					"the lease of the row"),
 			 mode == GUARD_SHARED ?
 			 errdetail("It guards it in mode shared; it must hold it exclusively.") : 0,
 			 errhint("Acquire the lease, and call lease.guard with its name and token before the write.")));

@@ -382,6 +382,27 @@ SELECT lease.protect_table('vault."trea''sure"', 'trea''sure/{id}');
 SET ROLE regress_writer;
 SELECT pg_temp.under('{}', 'INSERT INTO vault."trea''sure" VALUES (1)'), pg_temp.under('{trea''sure/1}', 'INSERT INTO vault."trea''sure" VALUES (1)');
 RESET ROLE;
+
+-- The name tells what is in the row: only to those who may read it.
+SELECT lease.acquire('trea''sure/42', '1 h') AS t \gset
+BEGIN;
+SELECT lease.guard('trea''sure/42', :t) > 0 AS guarded;
+INSERT INTO vault."trea'sure" VALUES (42);
+COMMIT;
+SELECT lease.release('trea''sure/42', :t);
+GRANT UPDATE ON vault."trea'sure" TO regress_writer;
+SET ROLE regress_writer;
+SELECT pg_temp.under('{}', 'UPDATE vault."trea''sure" SET id = 0') AS blind;
+RESET ROLE;
+GRANT SELECT ON vault."trea'sure" TO regress_writer;
+SET ROLE regress_writer;
+SELECT pg_temp.under('{}', 'UPDATE vault."trea''sure" SET id = 0') AS seeing;
+RESET ROLE;
+ALTER TABLE vault."trea'sure" ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON vault."trea'sure" USING (true);
+SET ROLE regress_writer;
+SELECT pg_temp.under('{}', 'UPDATE vault."trea''sure" SET id = 0') AS maybe_blind;
+RESET ROLE;
 REVOKE EXECUTE ON FUNCTION lease.check_guard() FROM regress_writer;
 SET ROLE regress_writer;
 SELECT pg_temp.under('{}', 'INSERT INTO vault."trea''sure" VALUES (1)');
