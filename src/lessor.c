@@ -476,6 +476,7 @@ RequireGrantedToken(Token token)
 	LeaseDatabase open;
 	Token		next;
 
+	RequirePreloaded();
 	OpenDatabaseForRead(&open);
 	next = (Token) pg_atomic_read_u64(&open.db->next);
 	if (token >= next)

@@ -98,9 +98,21 @@ is( $standby->safe_psql('postgres', q{SELECT string_agg(name, ' ' ORDER BY name)
 		FROM lease.ledger WHERE kind = 'grant'}),
 	'held later', 'standby: it follows all the same');
 
+# What triggers of ours are on goes on to be checked, and fails where it cannot be.
+$node->safe_psql('postgres', q{
+	CREATE TABLE guarded (id integer); CREATE TABLE counted (version integer);
+	CREATE TABLE fenced (fencing_token bigint);
+	INSERT INTO guarded VALUES (1); INSERT INTO counted VALUES (1); INSERT INTO fenced VALUES (1);
+	SELECT lease.protect_table('guarded', 'x'), lease.enable_versioning('counted'), lease.enable_fencing('fenced')});
+
 $node->append_conf('postgresql.conf', $without);
 $node->restart;
 refuses_everything($node, 'no longer preloaded');
+is(sqlstate($node, $_->[0]), $_->[1], "no longer preloaded: $_->[0]")
+  foreach [ 'DELETE FROM guarded', 'LE003' ], [ 'TRUNCATE guarded', 'LE003' ],
+  [ 'UPDATE counted SET version = 1', '' ], [ 'UPDATE counted SET version = 1', '40001' ],
+  [ 'UPDATE fenced SET fencing_token = 1', '' ], [ 'UPDATE fenced SET fencing_token = 0', 'LE002' ],
+  [ 'UPDATE fenced SET fencing_token = 2', '55000' ];
 $node->command_ok([ 'pg_dump', '-f', "$dumps/later.sql", $node->connstr('postgres') ],
 	'no longer preloaded: pg_dump works');
 like(slurp_file("$dumps/later.sql"), qr/^ceiling\t/m, 'no longer preloaded: it carries the ceiling');
