@@ -586,6 +586,12 @@ ForgetDroppedLedger(Database *db)
 		ForgetGrants(db->oid);
 		FinishLoad(db, DATABASE_UNLOADED, InvalidOid);
 	}
+
+	/* Nor are there keys to remove, or the launcher would send for reapers for ever. */
+	SpinLockAcquire(&db->mutex);
+	if (db->state == DATABASE_UNLOADED)
+		pg_atomic_write_u64(&db->keys_due, MONO_NEVER);
+	SpinLockRelease(&db->mutex);
 	return true;
 }
 

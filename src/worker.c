@@ -5,8 +5,8 @@
  *
  * The launcher is connected to no database.  It keeps time: it puts expired grants on the
  * dead lists, and starts a reaper in each database that has dead grants, or keys
- * of lease.once that expired.  A reaper ends their rows, and leaves after a second without work, or when DDL
- * on its database wants it out.
+ * of lease.once that expired.  A reaper ends their rows, and leaves after a
+ * second without work, or when DDL on its database wants it out.
  *
  * Nothing depends on either: an expired grant is gone for every reader, and an
  * acquirer ends what is in its way.  If a worker dies, finds no slot or cannot
@@ -100,8 +100,8 @@ RegisterReaper(Oid database)
 }
 
 /*
- * See that a database with something to reap has a reaper that knows.  Returns when
- * to look again.
+ * See that a database with something to reap has a reaper that knows.  Returns
+ * when to look again.
  */
 static MonoTime
 TendDatabase(Database *db, MonoTime now)
