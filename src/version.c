@@ -190,7 +190,8 @@ CheckColumn(Relation rel, const char *name, bool bigint_only)
 
 /* enable_…(rel, column_name, strict): false if it was enabled like that. */
 static Datum
-EnableColumn(FunctionCallInfo fcinfo, const char *function, const TriggerKind *kind, bool bigint_only)
+EnableColumn(FunctionCallInfo fcinfo, const char *function, const TriggerKind *kind,
+			 bool bigint_only)
 {
 	Oid			relid;
 	char	   *args[2];

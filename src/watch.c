@@ -158,17 +158,16 @@ RenewedAt(const Grant *grant)
 static void
 PutGrant(RowBuilder *row, const Grant *grant, MonoTime now)
 {
+	bool		live = IsLive(grant, now);
+
 	if (grant->pid != 0)
 		Put(row, Col_pid, Int32GetDatum(grant->pid));
 	Put(row, Col_scope, CStringGetTextDatum(ScopeNames[grant->scope]));
-	if (!IsLive(grant, now))
-	{
-		if (!grant->leaving && ClosedUntil(grant) > now)
-			Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(ClosedUntil(grant), now)));
-	}
-	else if (grant->renewals > 0)
+	if (!live && !grant->leaving && ClosedUntil(grant) > now)
+		Put(row, Col_closed_until, TimestampTzGetDatum(WallTimeOf(ClosedUntil(grant), now)));
+	if (live && grant->renewals > 0)
 		Put(row, Col_renewed_at, TimestampTzGetDatum(WallTimeOf(RenewedAt(grant), now)));
-	if (IsLive(grant, now) && grant->deadline != MONO_NEVER)
+	if (live && grant->deadline != MONO_NEVER)
 	{
 		Put(row, Col_expires_at, TimestampTzGetDatum(WallTimeOf(grant->deadline, now)));
 		PutUsec(row, Col_remaining, grant->deadline - now);
