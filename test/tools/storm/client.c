@@ -1,17 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * client.c
- *	  The life of a client: one episode after the other.
+ *	  What fills the life of a client of leases.
  *
  * It asks for something, works, lets go, in one of many ways.  When its session is
  * ended, by others or by itself, it connects anew and goes on.
  *
  *-------------------------------------------------------------------------
  */
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
 
 #include "storm.h"
 
@@ -213,8 +210,8 @@ set_timeouts(void)
 	timeouts_set = wanted;
 }
 
-static void
-episode(void)
+void
+client_episode(void)
 {
 	int			kind = below(100);
 
@@ -259,43 +256,12 @@ recover(void)
 			   me->lost_ops[(me->nlost - 1) % MAX_LOST_OPS]);
 }
 
-static void
-connect_client(void)
+void
+begin_client(void)
 {
-	PQfinish(conn);
 	bury_session(me);
 	level = 0;
 	timeouts_set = false;
-	conn = open_connection();
-	me->doomed_at = 0;
-	__sync_synchronize();
-	me->backend = PQbackendPID(conn);
-}
-
-void
-be_client(int n)
-{
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	me = &storm->clients[n];
-	my_number = n;
-	srandom(n * 7919 + (unsigned) now_us());
-	setjmp(connection_lost);
-	me->busy = true;
-	connect_client();
+	reconnect();
 	recover();
-	for (;;)
-	{
-		while (storm->phase != RUN && storm->phase != QUIT)
-		{
-			me->busy = false;
-			pause_ms(5);
-		}
-		me->busy = true;
-		if (storm->phase == QUIT)
-			break;
-		episode();
-	}
-	PQfinish(conn);
-	me->busy = false;
-	exit(0);
 }

@@ -1,16 +1,52 @@
 /*-------------------------------------------------------------------------
  *
  * crew.c
- *	  The processes of the clients: started, interrupted, replaced.
+ *	  The processes of the clients: started, alive, interrupted, replaced.
  *
  *-------------------------------------------------------------------------
  */
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "storm.h"
+
+/* Have a new session, which nobody has doomed yet. */
+void
+reconnect(void)
+{
+	PQfinish(conn);
+	conn = open_connection();
+	me->doomed_at = 0;
+	__sync_synchronize();
+	me->backend = PQbackendPID(conn);
+}
+
+/* The life of a client: one episode after the other; begun anew if the session is lost. */
+static _Noreturn void
+live(int n)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	me = &storm->clients[n];
+	my_number = n;
+	srandom(n * 7919 + (unsigned) now_us());
+	setjmp(connection_lost);
+	me->busy = true;
+	options.begin();
+	while (storm->phase != QUIT)
+	{
+		me->busy = storm->phase == RUN;
+		if (me->busy)
+			options.episode();
+		else
+			pause_ms(5);
+	}
+	PQfinish(conn);
+	me->busy = false;
+	exit(0);
+}
 
 void
 start_client(int n)
@@ -23,7 +59,7 @@ start_client(int n)
 	if (pid < 0)
 		die("could not fork");
 	if (pid == 0)
-		options.life(n);
+		live(n);
 	client->process = pid;
 }
 

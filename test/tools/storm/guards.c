@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * guards.c
- *	  The life of a client whose transactions are guarded by leases.
+ *	  What fills the life of a client whose transactions are guarded by leases.
  *
  * A transaction leaves a row for each lease that guards it, which says how many
  * rows of other tokens there were as it began to read.  So the table tells of
@@ -14,12 +14,10 @@
  *
  *-------------------------------------------------------------------------
  */
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 #include "storm.h"
 
@@ -487,8 +485,8 @@ episode_borrowed(void)
 			"SELECT lease.release('%s', %" PRId64 ")", guard_name(term->name), term->token);
 }
 
-static void
-episode(void)
+void
+guard_episode(void)
 {
 	int			kind = below(100);
 
@@ -510,46 +508,19 @@ episode(void)
 }
 
 /* Some sessions take long from when a commit cannot fail to when it is visible. */
-static void
-connect_client(void)
+void
+begin_guard(void)
 {
 	if (in_deal)
 		siege->fates[my_number][VANISHED]++;
 	in_deal = false;
 	session_holds = false;
 	script_length = 0;
-	PQfinish(conn);
-	conn = open_connection();
-	me->doomed_at = 0;
-	__sync_synchronize();
-	me->backend = PQbackendPID(conn);
+	reconnect();
 	while (!try("SET enable_seqscan = off", NULL, 0))
 		;
 	if (chance(40))
 		try("SET synchronous_commit = off", NULL, 0);
 	else if (chance(60))
 		try(chance(50) ? "SET commit_delay = 3000" : "SET commit_delay = 10000", NULL, 0);
-}
-
-void
-be_guard(int n)
-{
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	me = &storm->clients[n];
-	my_number = n;
-	srandom(n * 7919 + (unsigned) now_us());
-	setjmp(connection_lost);
-	me->busy = true;
-	connect_client();
-	while (storm->phase != QUIT)
-	{
-		me->busy = storm->phase == RUN;
-		if (me->busy)
-			episode();
-		else
-			pause_ms(5);
-	}
-	PQfinish(conn);
-	me->busy = false;
-	exit(0);
 }

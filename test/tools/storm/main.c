@@ -48,7 +48,7 @@ static void
 read_options(int argc, char **argv)
 {
 	options = (Options) {
-		.conninfo = argv[0], .history = argv[1], .life = be_client,
+		.conninfo = argv[0], .history = argv[1], .begin = begin_client, .episode = client_episode,
 		.clients = 64, .names = 200, .seconds = 5, .rounds = 1, .patience = 180
 	};
 	for (int i = 2; i < argc; i++)

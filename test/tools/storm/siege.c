@@ -186,7 +186,8 @@ write_siege(void)
 void
 run_guards(void)
 {
-	options.life = be_guard;
+	options.begin = begin_guard;
+	options.episode = guard_episode;
 	siege = share_memory(sizeof(Siege));
 	start_clients();
 	prepare_database();

@@ -64,7 +64,8 @@ typedef struct Options
 	int			hits;			/* interruptions in a round; 0: it ends by time */
 	int			least;			/* how often everything has to happen */
 	int			patience;		/* seconds for anything to happen */
-	void		(*life) (int n);	/* of a client */
+	void		(*begin) (void);	/* a client's session */
+	void		(*episode) (void);	/* of its life */
 } Options;
 
 typedef enum Scope
@@ -221,7 +222,8 @@ extern void release_session(void);
 extern void look_for_leftovers(Outcome outcome);
 
 /* client.c */
-extern _Noreturn void be_client(int n);
+extern void begin_client(void);
+extern void client_episode(void);
 
 /* history.c */
 typedef struct Tally
@@ -244,6 +246,7 @@ extern int64_t interruptions(void);
 extern void write_history(void);
 
 /* crew.c */
+extern void reconnect(void);
 extern void start_client(int n);
 extern void replace_dead(void);
 extern void interrupt(int terminate_percent, int kill_percent);
@@ -323,7 +326,8 @@ typedef struct Siege
 } Siege;
 
 extern Siege *siege;
-extern _Noreturn void be_guard(int n);
+extern void begin_guard(void);
+extern void guard_episode(void);
 
 /* siege.c */
 extern void run_guards(void);
