@@ -91,31 +91,46 @@ IsEffective(const Trigger *trigger, const TriggerKind *kind)
 }
 
 /*
- * A relation's trigger of a kind, effective or not, or NULL; valid while the
- * relation is open.
+ * A relation's next trigger of a kind, effective or not, from a place in its list
+ * on, or NULL; valid while the relation is open.
  */
 static Trigger *
-FindAnyTrigger(Relation rel, const TriggerKind *kind, bool effective)
+NextTrigger(Relation rel, const TriggerKind *kind, int *at)
 {
 	Oid			function = FunctionOf(kind);
 
-	if (rel->trigdesc == NULL)
-		return NULL;
-	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
+	while (rel->trigdesc != NULL && *at < rel->trigdesc->numtriggers)
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Trigger    *trigger = &rel->trigdesc->triggers[(*at)++];
 
-		if (trigger->tgfoid == function && IsEffective(trigger, kind) == effective)
+		if (trigger->tgfoid == function)
 			return trigger;
 	}
 	return NULL;
 }
 
-/* A relation's effective trigger of a kind. */
+/* A relation's effective trigger of a kind, or NULL. */
 Trigger *
 FindTrigger(Relation rel, const TriggerKind *kind)
 {
-	return FindAnyTrigger(rel, kind, true);
+	Trigger    *trigger;
+	int			at = 0;
+
+	while ((trigger = NextTrigger(rel, kind, &at)) != NULL && !IsEffective(trigger, kind))
+		;
+	return trigger;
+}
+
+/* One that a relation has from its parent, or one of its own; or NULL. */
+static Trigger *
+FindTriggerBy(Relation rel, const TriggerKind *kind, bool from_parent)
+{
+	Trigger    *trigger;
+	int			at = 0;
+
+	while ((trigger = NextTrigger(rel, kind, &at)) != NULL && trigger->tgisclone != from_parent)
+		;
+	return trigger;
 }
 
 static bool
@@ -141,12 +156,10 @@ static bool
 DropOne(Oid relid, const TriggerKind *kind)
 {
 	Relation	rel = relation_open(relid, NoLock);
-	Trigger    *trigger = FindAnyTrigger(rel, kind, true);
+	Trigger    *trigger = FindTriggerBy(rel, kind, false);
 	char	   *command = NULL;
 
-	if (trigger == NULL || trigger->tgisclone)
-		trigger = FindAnyTrigger(rel, kind, false);
-	if (trigger != NULL && !trigger->tgisclone)
+	if (trigger != NULL)
 		command = psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger->tgname),
 						   QualifiedName(rel));
 	relation_close(rel, NoLock);
@@ -165,15 +178,17 @@ DropFrom(Oid relid, const TriggerKind *kind)
 	return dropped;
 }
 
-/* Has a relation just what is wanted? */
+/* Has a relation a trigger of a kind, and each of them is just what is wanted? */
 static bool
 IsInPlace(Oid relid, const TriggerKind *kind, char **args, int nargs)
 {
 	Relation	rel = relation_open(relid, NoLock);
-	Trigger    *present = FindTrigger(rel, kind);
-	bool		fits = present != NULL && HasArguments(present, args, nargs) &&
-		FindAnyTrigger(rel, kind, false) == NULL;
+	bool		fits = FindTrigger(rel, kind) != NULL;
+	Trigger    *trigger;
+	int			at = 0;
 
+	while ((trigger = NextTrigger(rel, kind, &at)) != NULL)
+		fits &= IsEffective(trigger, kind) && HasArguments(trigger, args, nargs);
 	relation_close(rel, NoLock);
 	return fits;
 }
@@ -201,11 +216,9 @@ static void
 RefuseClone(Oid relid, const TriggerKind *kind)
 {
 	Relation	rel = relation_open(relid, NoLock);
-	Trigger    *trigger = FindAnyTrigger(rel, kind, true);
+	Trigger    *trigger = FindTriggerBy(rel, kind, true);
 
-	if (trigger == NULL)
-		trigger = FindAnyTrigger(rel, kind, false);
-	if (trigger != NULL && trigger->tgisclone)
+	if (trigger != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("partition \"%s\" has trigger \"%s\" from its parent",

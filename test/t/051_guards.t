@@ -404,6 +404,22 @@ $exporter->quit;
 release($primary, 'snapshot', $token);
 
 #
+# A release that comes too late is none: the lease has expired, and its name stays
+# closed, also if nobody but the transaction has noticed yet
+#
+$token = acquire($primary, 'late', ttl => '1 min', lock_delay => '1 h');
+my $late = $primary->background_psql('postgres', on_error_stop => 0);
+$late->query("BEGIN; SELECT lease.guard('late', $token), lease.release('late', $token)");
+my $launcher = freeze($primary, 'lease launcher');
+advance_clock($primary, '2 min');
+$late->query('COMMIT');
+like($late->{stderr}, qr/lease "late" is not held/, 'released in a transaction that outlives the TTL: it does not commit');
+$late->quit;
+is(value("SELECT lease.try_acquire('late') IS NULL"), 't', 'and lock_delay counts');
+thaw($launcher);
+value("SELECT lease.force_release('late', 'test', reopen => true)");
+
+#
 # The server crashes while commits are in flight: they were on disk
 #
 $standby->stop;
