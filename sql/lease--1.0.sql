@@ -496,7 +496,7 @@ COMMENT ON COLUMN lease.leases.metadata IS 'the client''s metadata';
 CREATE FUNCTION lease.live_waiters(
 	OUT name text, OUT "position" integer, OUT holder text, OUT owner oid, OUT pid integer,
 	OUT mode text, OUT permits integer, OUT waiting_since timestamptz, OUT waited interval,
-	OUT blocked_by bigint[])
+	OUT blocked_by bigint[], OUT correlation_id text)
 RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 100 AS 'MODULE_PATHNAME', 'lease_live_waiters';
 COMMENT ON FUNCTION lease.live_waiters() IS
@@ -505,10 +505,10 @@ Errors: 55000 not preloaded.';
 
 CREATE VIEW lease.waiters AS
 	SELECT name, "position", holder, pg_catalog.pg_get_userbyid(owner) AS owner, pid,
-	       mode, permits, waiting_since, waited, blocked_by
+	       mode, permits, waiting_since, waited, blocked_by, correlation_id
 	FROM lease.live_waiters();
 COMMENT ON VIEW lease.waiters IS
-'Who waits for a lease or permit in this database, in which order, and for whom. Other roles'' waiters show without name and holder, unless you are a member of pg_read_all_stats. Nobody waits on a standby.';
+'Who waits for a lease or permit in this database, in which order, and for whom. Other roles'' waiters show without name, holder and correlation_id, unless you are a member of pg_read_all_stats. Nobody waits on a standby.';
 COMMENT ON COLUMN lease.waiters.name IS 'name that is waited for';
 COMMENT ON COLUMN lease.waiters."position" IS 'place in the name''s queue; 1 is served next';
 COMMENT ON COLUMN lease.waiters.holder IS 'who waits, for people';
@@ -519,6 +519,7 @@ COMMENT ON COLUMN lease.waiters.permits IS 'permit: how many it wants';
 COMMENT ON COLUMN lease.waiters.waiting_since IS 'what the wall clock showed when it joined the queue';
 COMMENT ON COLUMN lease.waiters.waited IS 'how long it has waited';
 COMMENT ON COLUMN lease.waiters.blocked_by IS 'tokens of the grants that must end before it, and those ahead of it, can be served; empty while a grant is being made';
+COMMENT ON COLUMN lease.waiters.correlation_id IS 'what the attempt is marked with';
 
 CREATE FUNCTION lease.blocking_pids(pid integer) RETURNS integer[]
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'lease_blocking_pids';
@@ -531,7 +532,7 @@ CREATE FUNCTION lease.server_status(
 	OUT version text, OUT epoch bigint, OUT timeline bigint, OUT next_token bigint,
 	OUT leases_used bigint, OUT leases_allowed bigint, OUT ledger_size bigint,
 	OUT ledger_garbage bigint, OUT worker_state text, OUT last_reap timestamptz,
-	OUT waiters bigint)
+	OUT waiters bigint, OUT history_lost bigint, OUT history_pending bigint)
 RETURNS record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'lease_server_status';
 COMMENT ON FUNCTION lease.server_status() IS
@@ -540,7 +541,7 @@ Errors: 55000 not preloaded, or ledger not durable.';
 
 CREATE VIEW lease.status AS
 	SELECT version, epoch, timeline, next_token, leases_used, leases_allowed, waiters,
-	       ledger_size, ledger_garbage, worker_state, last_reap
+	       ledger_size, ledger_garbage, worker_state, last_reap, history_lost, history_pending
 	FROM lease.server_status();
 COMMENT ON VIEW lease.status IS 'The state of leases in this database and server, in one row.';
 COMMENT ON COLUMN lease.status.version IS 'version of the SQL objects that the library serves';
@@ -554,6 +555,206 @@ COMMENT ON COLUMN lease.status.ledger_size IS 'size of lease.ledger in bytes';
 COMMENT ON COLUMN lease.status.ledger_garbage IS 'ended rows that VACUUM has yet to remove, as the statistics know';
 COMMENT ON COLUMN lease.status.worker_state IS 'idle, reaping, launcher absent, or standby';
 COMMENT ON COLUMN lease.status.last_reap IS 'when a reaper last looked after this database; NULL if never since the last restart';
+COMMENT ON COLUMN lease.status.history_lost IS 'events of this database that could not be kept for lease.history, since statistics were reset; NULL on a standby';
+COMMENT ON COLUMN lease.status.history_pending IS 'events of this database that lease.history is yet to show; NULL on a standby';
+
+CREATE FUNCTION lease.live_stats(
+	OUT is_total boolean, OUT name text, OUT acquired bigint, OUT received bigint,
+	OUT released bigint, OUT expired bigint, OUT orphaned bigint, OUT forced bigint,
+	OUT transferred bigint, OUT abandoned bigint, OUT refused bigint, OUT timeouts bigint,
+	OUT deadlocks bigint, OUT cancelled bigint, OUT rejected bigint, OUT guard_failures bigint,
+	OUT contended bigint, OUT renewed bigint, OUT wait_total interval, OUT wait_max interval,
+	OUT hold_total interval, OUT hold_max interval, OUT margin_min interval,
+	OUT margin_p01 interval, OUT longest_queue bigint, OUT ttl interval,
+	OUT last_used timestamptz, OUT since timestamptz)
+RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1000 AS 'MODULE_PATHNAME', 'lease_live_stats';
+COMMENT ON FUNCTION lease.live_stats() IS
+'What views lease.stats and lease.totals show.
+Errors: 55000 not preloaded.';
+
+CREATE VIEW lease.stats AS
+	SELECT name, acquired, contended,
+	       contended::double precision / nullif(acquired + refused + timeouts + deadlocks + cancelled, 0) AS contention_rate,
+	       wait_total, wait_total / nullif(contended - refused, 0) AS wait_mean, wait_max,
+	       hold_total,
+	       hold_total / nullif(released + expired + orphaned + forced + transferred + abandoned, 0) AS hold_mean,
+	       hold_max, margin_min, margin_p01, renewed,
+	       released, expired, orphaned, forced, transferred, received, abandoned,
+	       refused, timeouts, deadlocks, cancelled, rejected, guard_failures, longest_queue,
+	       ttl, last_used, since
+	FROM lease.live_stats() WHERE NOT is_total;
+COMMENT ON VIEW lease.stats IS
+'What was counted of each name of this database that was used of late; when there are too many names, those are forgotten first that were not used for longest. Names that another role took last show as NULL, unless you are a member of pg_read_all_stats. Kept over a clean restart, lost in a crash.';
+COMMENT ON COLUMN lease.stats.name IS 'name of the lease or semaphore';
+COMMENT ON COLUMN lease.stats.acquired IS 'grants to who asked for the name';
+COMMENT ON COLUMN lease.stats.contended IS 'attempts that found the name taken, whatever came of them';
+COMMENT ON COLUMN lease.stats.contention_rate IS 'the part of all attempts that was contended; NULL if there were none';
+COMMENT ON COLUMN lease.stats.wait_total IS 'time that attempts waited, in vain or not';
+COMMENT ON COLUMN lease.stats.wait_mean IS 'mean of those that waited';
+COMMENT ON COLUMN lease.stats.wait_max IS 'longest wait';
+COMMENT ON COLUMN lease.stats.hold_total IS 'time that grants were held, of those that are over';
+COMMENT ON COLUMN lease.stats.hold_mean IS 'mean of these';
+COMMENT ON COLUMN lease.stats.hold_max IS 'longest hold';
+COMMENT ON COLUMN lease.stats.margin_min IS 'the least that a renewal found left of the TTL; NULL if none was counted';
+COMMENT ON COLUMN lease.stats.margin_p01 IS 'what one of a hundred renewals found left at the most, rounded down to a bound of the histograms';
+COMMENT ON COLUMN lease.stats.renewed IS 'renewals';
+COMMENT ON COLUMN lease.stats.released IS 'grants that their holder released';
+COMMENT ON COLUMN lease.stats.expired IS 'grants whose TTL ran out';
+COMMENT ON COLUMN lease.stats.orphaned IS 'grants of scope session or transaction whose session ended';
+COMMENT ON COLUMN lease.stats.forced IS 'grants that lease.force_release ended';
+COMMENT ON COLUMN lease.stats.transferred IS 'grants that were handed over';
+COMMENT ON COLUMN lease.stats.received IS 'grants to who a lease was handed over to';
+COMMENT ON COLUMN lease.stats.abandoned IS 'grants that were taken back because the call that asked for them was cancelled at that moment';
+COMMENT ON COLUMN lease.stats.refused IS 'attempts that found the name taken and did not wait';
+COMMENT ON COLUMN lease.stats.timeouts IS 'waits that ran out of time';
+COMMENT ON COLUMN lease.stats.deadlocks IS 'waits that would never have ended';
+COMMENT ON COLUMN lease.stats.cancelled IS 'waits that were cancelled, or whose client went away';
+COMMENT ON COLUMN lease.stats.rejected IS 'calls that showed a token which was not, or no longer, that of the lease';
+COMMENT ON COLUMN lease.stats.guard_failures IS 'guards that failed, at once or at commit, and writes without their guard';
+COMMENT ON COLUMN lease.stats.longest_queue IS 'most that waited at a time';
+COMMENT ON COLUMN lease.stats.ttl IS 'TTL of the last grant or renewal; NULL if it had none';
+COMMENT ON COLUMN lease.stats.last_used IS 'wall-clock time of the last grant';
+COMMENT ON COLUMN lease.stats.since IS 'when counting of this name began';
+
+CREATE VIEW lease.totals AS
+	SELECT acquired, contended,
+	       contended::double precision / nullif(acquired + refused + timeouts + deadlocks + cancelled, 0) AS contention_rate,
+	       wait_total, wait_total / nullif(contended - refused, 0) AS wait_mean, wait_max,
+	       hold_total,
+	       hold_total / nullif(released + expired + orphaned + forced + transferred + abandoned, 0) AS hold_mean,
+	       hold_max, margin_min, margin_p01, renewed,
+	       released, expired, orphaned, forced, transferred, received, abandoned,
+	       refused, timeouts, deadlocks, cancelled, rejected, guard_failures, longest_queue,
+	       since
+	FROM lease.live_stats() WHERE is_total;
+COMMENT ON VIEW lease.totals IS
+'What was counted of all names of this database together, also of those that lease.stats has forgotten, in one row. Kept over a clean restart, lost in a crash.';
+COMMENT ON COLUMN lease.totals.acquired IS 'grants to who asked for the name';
+COMMENT ON COLUMN lease.totals.contended IS 'attempts that found the name taken, whatever came of them';
+COMMENT ON COLUMN lease.totals.contention_rate IS 'the part of all attempts that was contended; NULL if there were none';
+COMMENT ON COLUMN lease.totals.wait_total IS 'time that attempts waited, in vain or not';
+COMMENT ON COLUMN lease.totals.wait_mean IS 'mean of those that waited';
+COMMENT ON COLUMN lease.totals.wait_max IS 'longest wait';
+COMMENT ON COLUMN lease.totals.hold_total IS 'time that grants were held, of those that are over';
+COMMENT ON COLUMN lease.totals.hold_mean IS 'mean of these';
+COMMENT ON COLUMN lease.totals.hold_max IS 'longest hold';
+COMMENT ON COLUMN lease.totals.margin_min IS 'the least that a renewal found left of the TTL; NULL if none was counted';
+COMMENT ON COLUMN lease.totals.margin_p01 IS 'what one of a hundred renewals found left at the most, rounded down to a bound of the histograms';
+COMMENT ON COLUMN lease.totals.renewed IS 'renewals';
+COMMENT ON COLUMN lease.totals.released IS 'grants that their holder released';
+COMMENT ON COLUMN lease.totals.expired IS 'grants whose TTL ran out';
+COMMENT ON COLUMN lease.totals.orphaned IS 'grants of scope session or transaction whose session ended';
+COMMENT ON COLUMN lease.totals.forced IS 'grants that lease.force_release ended';
+COMMENT ON COLUMN lease.totals.transferred IS 'grants that were handed over';
+COMMENT ON COLUMN lease.totals.received IS 'grants to who a lease was handed over to';
+COMMENT ON COLUMN lease.totals.abandoned IS 'grants that were taken back because the call that asked for them was cancelled at that moment';
+COMMENT ON COLUMN lease.totals.refused IS 'attempts that found the name taken and did not wait';
+COMMENT ON COLUMN lease.totals.timeouts IS 'waits that ran out of time';
+COMMENT ON COLUMN lease.totals.deadlocks IS 'waits that would never have ended';
+COMMENT ON COLUMN lease.totals.cancelled IS 'waits that were cancelled, or whose client went away';
+COMMENT ON COLUMN lease.totals.rejected IS 'calls that showed a token which was not, or no longer, that of the lease';
+COMMENT ON COLUMN lease.totals.guard_failures IS 'guards that failed, at once or at commit, and writes without their guard';
+COMMENT ON COLUMN lease.totals.longest_queue IS 'most that waited at a time';
+COMMENT ON COLUMN lease.totals.since IS 'when counting began: the first use of leases after a crash, or lease.reset_stats';
+
+CREATE FUNCTION lease.histograms(OUT upper_bound interval, OUT waits bigint, OUT holds bigint)
+RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 32 AS 'MODULE_PATHNAME', 'lease_histograms';
+COMMENT ON FUNCTION lease.histograms() IS
+'What views lease.wait_histogram and lease.hold_histogram show.
+Errors: 55000 not preloaded.';
+
+CREATE VIEW lease.wait_histogram AS
+	SELECT upper_bound, waits AS count FROM lease.histograms();
+COMMENT ON VIEW lease.wait_histogram IS
+'How long attempts waited for a name that was taken, in vain or not, in this database: 32 buckets, whose bounds double.';
+COMMENT ON COLUMN lease.wait_histogram.upper_bound IS 'longest wait that the bucket counts; NULL for the last one, which has no bound';
+COMMENT ON COLUMN lease.wait_histogram.count IS 'waits longer than the bound of the bucket before, and no longer than this one';
+
+CREATE VIEW lease.hold_histogram AS
+	SELECT upper_bound, holds AS count FROM lease.histograms();
+COMMENT ON VIEW lease.hold_histogram IS
+'How long grants that are over were held, in this database: 32 buckets, whose bounds double.';
+COMMENT ON COLUMN lease.hold_histogram.upper_bound IS 'longest hold that the bucket counts; NULL for the last one, which has no bound';
+COMMENT ON COLUMN lease.hold_histogram.count IS 'holds longer than the bound of the bucket before, and no longer than this one';
+
+CREATE FUNCTION lease.reset_stats() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lease_reset_stats';
+COMMENT ON FUNCTION lease.reset_stats() IS
+'Forgets all that was counted in this database, and begins anew; lease.history stays.
+Errors: 25006 read-only transaction or standby; 55000 not preloaded.';
+
+--
+-- History.  A reaper writes the table; the library knows its columns by number.
+--
+CREATE TABLE lease.events
+(
+	seq            bigint NOT NULL,
+	at             timestamptz NOT NULL,
+	event          text NOT NULL,
+	name           text,
+	token          bigint,
+	mode           text,
+	scope          text,
+	holder         text,
+	owner          oid NOT NULL,
+	pid            integer,
+	correlation_id text,
+	waited         interval,
+	held           interval,
+	detail         text
+);
+-- It is written at the end only, and there is much of it: so an index that costs
+-- next to nothing, to find a time or a name by.
+CREATE INDEX events_at_name ON lease.events
+	USING brin (at, name pg_catalog.text_bloom_ops) WITH (pages_per_range = 32, autosummarize = on);
+-- Old rows are deleted, which a publication for all tables would forbid otherwise.
+ALTER TABLE lease.events REPLICA IDENTITY FULL;
+COMMENT ON TABLE lease.events IS 'What view lease.history shows.';
+COMMENT ON COLUMN lease.events.seq IS 'order of events that have the same time, of one run of the server';
+COMMENT ON COLUMN lease.events.at IS 'wall-clock time';
+COMMENT ON COLUMN lease.events.event IS 'what happened: acquired, received, released, expired, orphaned, forced, transferred, abandoned, refused, timeout, deadlock, cancelled, rejected, guard_failed, reopened, resized, new_epoch, loaded';
+COMMENT ON COLUMN lease.events.name IS 'name of the lease or semaphore; NULL if it is about none';
+COMMENT ON COLUMN lease.events.token IS 'fencing token of the grant, or that was shown';
+COMMENT ON COLUMN lease.events.mode IS 'exclusive, shared, or permit';
+COMMENT ON COLUMN lease.events.scope IS 'detached, session or transaction';
+COMMENT ON COLUMN lease.events.holder IS 'who held it, or wanted to, for people';
+COMMENT ON COLUMN lease.events.owner IS 'OID of the role that took it, or wanted to';
+COMMENT ON COLUMN lease.events.pid IS 'process that took it, or wanted to';
+COMMENT ON COLUMN lease.events.correlation_id IS 'what the session, or the grant, was marked with';
+COMMENT ON COLUMN lease.events.waited IS 'how long the attempt waited; NULL if it did not';
+COMMENT ON COLUMN lease.events.held IS 'how long the grant was held; NULL if it is not over';
+COMMENT ON COLUMN lease.events.detail IS 'more, for people';
+
+-- One branch for what you may see and one for the rest, so that a search by name
+-- can use the index.
+CREATE VIEW lease.history WITH (security_barrier) AS
+	SELECT at, event, name, token, mode, scope, holder, pg_catalog.pg_get_userbyid(owner) AS owner,
+	       pid, correlation_id, waited, held, detail, seq
+	FROM lease.events
+	WHERE pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+	UNION ALL
+	SELECT at, event, NULL, token, mode, scope, NULL, pg_catalog.pg_get_userbyid(owner),
+	       pid, NULL, waited, held, NULL, seq
+	FROM lease.events
+	WHERE NOT (pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
+COMMENT ON VIEW lease.history IS
+'The audit trail: what happened to leases of this database in the last lease.history_retention, a moment after it did. What concerns other roles shows without name, holder, correlation_id and detail, unless you are a member of pg_read_all_stats.';
+COMMENT ON COLUMN lease.history.at IS 'wall-clock time';
+COMMENT ON COLUMN lease.history.event IS 'what happened: acquired, received, released, expired, orphaned, forced, transferred, abandoned, refused, timeout, deadlock, cancelled, rejected, guard_failed, reopened, resized, new_epoch, loaded';
+COMMENT ON COLUMN lease.history.name IS 'name of the lease or semaphore; NULL if it is about none';
+COMMENT ON COLUMN lease.history.token IS 'fencing token of the grant, or that was shown';
+COMMENT ON COLUMN lease.history.mode IS 'exclusive, shared, or permit';
+COMMENT ON COLUMN lease.history.scope IS 'detached, session or transaction';
+COMMENT ON COLUMN lease.history.holder IS 'who held it, or wanted to, for people';
+COMMENT ON COLUMN lease.history.owner IS 'role that took it, or wanted to';
+COMMENT ON COLUMN lease.history.pid IS 'process that took it, or wanted to';
+COMMENT ON COLUMN lease.history.correlation_id IS 'what the session, or the grant, was marked with';
+COMMENT ON COLUMN lease.history.waited IS 'how long the attempt waited; NULL if it did not';
+COMMENT ON COLUMN lease.history.held IS 'how long the grant was held; NULL if it is not over';
+COMMENT ON COLUMN lease.history.detail IS 'more, for people';
+COMMENT ON COLUMN lease.history.seq IS 'order of events that have the same time, of one run of the server';
 
 --
 -- Privileges
@@ -571,9 +772,12 @@ CREATE FUNCTION lease.user_objects(OUT what text) RETURNS SETOF text
 	                    'enable_fencing', 'disable_fencing', 'check_token',
 	                    'enable_versioning', 'disable_versioning', 'count_version',
 	                    'compare_and_set', 'once', 'save_result', 'result',
-	                    'live_leases', 'live_waiters', 'server_status')
+	                    'live_leases', 'live_waiters', 'server_status', 'live_stats', 'histograms')
 	UNION ALL
-	SELECT 'TABLE ' || v FROM unnest(ARRAY['lease.leases', 'lease.waiters', 'lease.status', 'lease.protected_tables']) v
+	SELECT 'TABLE ' || v
+	FROM unnest(ARRAY['lease.leases', 'lease.waiters', 'lease.status', 'lease.stats', 'lease.totals',
+	                  'lease.wait_histogram', 'lease.hold_histogram', 'lease.history',
+	                  'lease.protected_tables']) v
 $$;
 COMMENT ON FUNCTION lease.user_objects() IS
 'The functions and views that lease.allow grants and lease.disallow takes back, as GRANT names them.';

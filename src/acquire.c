@@ -55,6 +55,7 @@ typedef struct Bid
 	Grant	   *grant;
 	bool		has_row;
 	Token		token;
+	MonoTime	waiting_since;	/* 0: it did not wait in a queue */
 } Bid;
 
 typedef struct Acquisition
@@ -85,7 +86,7 @@ FillGrant(Grant *grant, const LeaseRequest *request, int count)
 static void
 HoldAgain(Bid *bid, Grant *grant, const LeaseRequest *request)
 {
-	ExtendTtl(grant, request->ttl);
+	ExtendTtl(&bid->lease, grant, request->ttl);
 	grant->scope = Max(grant->scope, request->scope);
 	bid->grant = grant;
 	bid->token = grant->token;
@@ -110,7 +111,7 @@ Occupy(Acquisition *acq, Bid *bid)
 	bid->grant = LinkGrant(&bid->lease, &bid->spare, acq->request->capacity);
 	if (bid->grant == NULL)
 		return NAME_UNLISTED;
-	bid->token = CanHoldAtOnce(acq) ? HoldAtOnce(acq->open.db, bid->grant) : INVALID_TOKEN;
+	bid->token = CanHoldAtOnce(acq) ? HoldAtOnce(&bid->lease, acq->open.db, bid->grant, bid->waiting_since) : INVALID_TOKEN;
 	return bid->token != INVALID_TOKEN ? NAME_HELD : NAME_RESERVED;
 }
 
@@ -126,9 +127,50 @@ QueueUp(Acquisition *acq, Bid *bid)
 	twin = FindTwin(resource, bid->spare.grant);
 	if (twin != NULL && Differs(twin->grant, acq->request))
 		return NAME_REQUEST_DIFFERS;
-	JoinQueue(&bid->lease, resource, bid->spare.grant, CanHoldAtOnce(acq) ? acq->open.db : NULL);
+	if (bid->waiting_since == 0)
+		bid->waiting_since = MonotonicNow();
+	JoinQueue(&bid->lease, resource, bid->spare.grant, CanHoldAtOnce(acq) ? acq->open.db : NULL,
+			  bid->waiting_since);
 	bid->spare.grant = NULL;
 	return NAME_QUEUED;
+}
+
+/* What an acquisition of a name asked for, that came to nothing. */
+static void
+RecordVainBid(Bid *bid, const LeaseRequest *request, EventKind kind, const char *detail)
+{
+	Resource   *resource = FindResource(&bid->lease);
+	Attempt		attempt = {
+		.labels = &request->labels,
+		.permits = request->permits,
+		.capacity = resource != NULL ? resource->capacity : request->capacity,
+		.scope = request->scope,
+		.waited = bid->waiting_since != 0 ? MonotonicNow() - bid->waiting_since : NO_TIME
+	};
+
+	RecordAttempt(&bid->lease, &attempt, kind, detail);
+}
+
+/* A name is taken for who does not wait. */
+static void
+RecordRefusal(Bid *bid, const LeaseRequest *request)
+{
+	Resource   *resource = FindResource(&bid->lease);
+	MonoTime	now = MonotonicNow();
+	char		detail[64] = "others wait for it";
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &resource->grants)
+	{
+		Grant	   *grant = dlist_container(Grant, in_resource, iter.cur);
+
+		if (grant->state == GRANT_RESERVED)
+			strlcpy(detail, "it was being granted", sizeof(detail));
+		else if (BlocksUntil(grant) > now)
+			snprintf(detail, sizeof(detail), "%s token " INT64_FORMAT,
+					 IsLive(grant, now) ? "held with" : "closed after", grant->token);
+	}
+	RecordVainBid(bid, request, EVENT_REFUSED, detail);
 }
 
 /*
@@ -148,13 +190,10 @@ Approach(Acquisition *acq, Bid *bid)
 		finding = Occupy(acq, bid);
 	else if (finding == NAME_TAKEN)
 		finding = QueueUp(acq, bid);
-	else if (finding == NAME_OVERDUE && !IsDetached(about))
-		EndHeld(&bid->lease, about);
-	else if (finding == NAME_OVERDUE && acq->open.ledger != NULL)
-	{
-		ClaimGrant(about, 0);
-		bid->grant = about;
-	}
+	if (finding == NAME_TAKEN && request->wait == DO_NOT_WAIT)
+		RecordRefusal(bid, request);
+	else if (finding == NAME_OVERDUE && (acq->open.ledger != NULL || !IsDetached(about)))
+		bid->grant = ClaimOverdue(&bid->lease, about) ? about : NULL;
 	else if (finding == NAME_RETRIED)
 		bid->token = about->token;
 	else if (finding == NAME_HELD_HERE)
@@ -236,7 +275,7 @@ AwaitTurn(Acquisition *acq, Bid *bid)
 	bid->state = BID_QUEUED;
 	DiscardSpare(&bid->spare);
 	CloseDatabase(&acq->open);
-	WaitInQueue(&bid->lease, &bid->name, acq->give_up_at);
+	WaitInQueue(&bid->lease, &bid->name, acq->request->labels.correlation_id, acq->give_up_at);
 	served = WaiterState(waiter) == WAIT_SERVED;
 	pg_read_barrier();
 	if (served)
@@ -329,12 +368,12 @@ Reserve(Acquisition *acq, Bid *bid)
 
 /* Give back the place in a queue, or what it brought. */
 static void
-AbandonQueue(Bid *bid)
+AbandonQueue(Bid *bid, const LeaseRequest *request)
 {
 	Waiter	   *waiter = MyWaiter;
 	Token		token = INVALID_TOKEN;
+	EventKind	kind = StopWaiting();
 
-	StopWaiting();
 	LockName(&bid->lease, LW_EXCLUSIVE);
 	if (WaiterState(waiter) == WAIT_QUEUED)
 		LeaveQueue(&bid->lease);
@@ -347,6 +386,8 @@ AbandonQueue(Bid *bid)
 		token = waiter->token;
 	}
 	pg_atomic_write_u32(&waiter->state, WAIT_NONE);
+	if (token == INVALID_TOKEN)
+		RecordVainBid(bid, request, kind, NULL);
 	UnlockName(&bid->lease);
 
 	if (token != INVALID_TOKEN)
@@ -364,7 +405,7 @@ AbandonBid(Bid *bid, const LeaseRequest *request)
 	bool		detached = request->scope == SCOPE_DETACHED;
 
 	if (bid->state == BID_QUEUED)
-		AbandonQueue(bid);
+		AbandonQueue(bid, request);
 	if (bid->state == BID_COUNTED || (bid->state == BID_HELD && !detached))
 		GiveUpHold(bid->grant, bid->token, request->scope);
 	else if (bid->state == BID_HELD)
@@ -467,7 +508,7 @@ HoldBids(Acquisition *acq)
 		if (bid->state != BID_RESERVED)
 			continue;
 		LockName(&bid->lease, LW_EXCLUSIVE);
-		StartHolding(&bid->lease, bid->grant, now);
+		StartHolding(&bid->lease, bid->grant, now, EVENT_ACQUIRED, bid->waiting_since);
 		UnlockName(&bid->lease);
 		AnnounceSettled(&bid->lease);
 		if (acq->request->scope != SCOPE_DETACHED)

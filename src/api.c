@@ -77,10 +77,20 @@ lease_renew(PG_FUNCTION_ARGS)
 	token = TokenArg(fcinfo, 1);
 	ttl = RenewLease(&name, token, TtlArg(fcinfo, 2, OWN_TTL));
 	if (ttl == LEASE_LOST)
-		ReportLost(ERROR, &name, token);
+		ReportLost(ERROR, &name, token, EVENT_REJECTED, "renew");
 	if (ttl == NO_TTL)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(UsecInterval(ttl));
+}
+
+static bool
+TryRenew(const Span *name, Token token, int64 ttl)
+{
+	bool		renewed = RenewLease(name, token, ttl) != LEASE_LOST;
+
+	if (!renewed)
+		RecordMisuse(name, token, EVENT_REJECTED, "renew");
+	return renewed;
 }
 
 /* try_renew(name, token, ttl): false if the lease is lost. */
@@ -93,7 +103,7 @@ lease_try_renew(PG_FUNCTION_ARGS)
 	RequireWritable("lease.try_renew()");
 	name = NameArg(fcinfo, 0);
 	token = TokenArg(fcinfo, 1);
-	PG_RETURN_BOOL(RenewLease(&name, token, TtlArg(fcinfo, 2, OWN_TTL)) != LEASE_LOST);
+	PG_RETURN_BOOL(TryRenew(&name, token, TtlArg(fcinfo, 2, OWN_TTL)));
 }
 
 /* release(name, token): false and a WARNING if the lease was lost before. */
@@ -109,7 +119,7 @@ lease_release(PG_FUNCTION_ARGS)
 	token = TokenArg(fcinfo, 1);
 	released = ReleaseLease(&name, token);
 	if (!released)
-		ReportLost(WARNING, &name, token);
+		ReportLost(WARNING, &name, token, EVENT_REJECTED, "release");
 	PG_RETURN_BOOL(released);
 }
 
@@ -176,7 +186,7 @@ lease_renew_all(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < list.count; i++)
 		PutOutcome(fcinfo, &list, i,
-				   RenewLease(&list.names[i], list.tokens[i], ttl) != LEASE_LOST);
+				   TryRenew(&list.names[i], list.tokens[i], ttl));
 	return (Datum) 0;
 }
 
@@ -190,7 +200,13 @@ lease_release_all(PG_FUNCTION_ARGS)
 	ReadLeaseList(fcinfo, &list);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < list.count; i++)
-		PutOutcome(fcinfo, &list, i, ReleaseLease(&list.names[i], list.tokens[i]));
+	{
+		bool		released = ReleaseLease(&list.names[i], list.tokens[i]);
+
+		if (!released)
+			RecordMisuse(&list.names[i], list.tokens[i], EVENT_REJECTED, "release");
+		PutOutcome(fcinfo, &list, i, released);
+	}
 	return (Datum) 0;
 }
 
@@ -210,7 +226,7 @@ lease_transfer(PG_FUNCTION_ARGS)
 	to_holder = LabelArg(fcinfo, 2, "to_holder");
 	new_token = TransferLease(&name, token, &to_holder);
 	if (new_token == INVALID_TOKEN)
-		ReportLost(ERROR, &name, token);
+		ReportLost(ERROR, &name, token, EVENT_REJECTED, "transfer");
 	PG_RETURN_INT64(new_token);
 }
 
@@ -286,7 +302,7 @@ lease_guard(PG_FUNCTION_ARGS)
 	name = NameArg(fcinfo, 0);
 	token = TokenArg(fcinfo, 1);
 	if (!GuardLease(&name, token))
-		ReportLost(ERROR, &name, token);
+		ReportLost(ERROR, &name, token, EVENT_GUARD_FAILED, "guard");
 	PG_RETURN_INT64(token);
 }
 

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "args.h"
+#include "caller.h"
 #include "settings.h"
 
 /* What all that grants or ends must be allowed to do. */
@@ -299,40 +300,6 @@ MetadataArg(FunctionCallInfo fcinfo, int argno)
 				 errmsg("metadata has %u bytes as text; it must have at most %d",
 						metadata.length, LEASE_METADATA_MAX)));
 	return metadata;
-}
-
-/* The client's address, as inet_client_addr() knows it. */
-static const char *
-ClientAddress(void)
-{
-	LOCAL_FCINFO(call, 0);
-	Datum		address;
-
-	InitFunctionCallInfoData(*call, NULL, 0, InvalidOid, NULL, NULL);
-	address = inet_client_addr(call);
-	if (call->isnull)
-		return "[local]";
-	return DatumGetCString(DirectFunctionCall1(inet_out, address));
-}
-
-/*
- * Who holds a lease if the caller does not say: lease.holder, else
- * application_name, else the client's address and the process ID.
- */
-static Span
-DefaultHolder(void)
-{
-	static char address_and_pid[LEASE_LABEL_MAX + 1] = "";
-
-
-	if (HolderSetting != NULL && HolderSetting[0] != '\0')
-		return SpanOf(HolderSetting);
-	if (application_name != NULL && application_name[0] != '\0')
-		return SpanOf(application_name);
-	if (address_and_pid[0] == '\0')
-		snprintf(address_and_pid, sizeof(address_and_pid), "%s pid %d",
-				 ClientAddress(), MyProcPid);
-	return SpanOf(address_and_pid);
 }
 
 static void

@@ -179,6 +179,7 @@ ResizeSemaphore(const Span *name, int32 capacity)
 		RequireOwner(&lease, owner);
 		cleared = lappend_oid(cleared, owner);
 	}
+	RecordAct(name, EVENT_RESIZED, psprintf("from %d to %d", former, capacity));
 	RewriteCapacity(&open, &lease);
 	CloseDatabase(&open);
 	return former;

@@ -71,6 +71,13 @@ typedef Oid RelFileNumber;
 #define NamedWaitEvent(name)			PG_WAIT_EXTENSION
 #endif
 
+/* 16 allocates what goes with a setting itself. */
+#if PG_VERSION_NUM >= 160000
+#define AllocateExtra(size)				guc_malloc(LOG, size)
+#else
+#define AllocateExtra(size)				malloc(size)
+#endif
+
 /* 16 adds what is done before to the process title while it waits. */
 #if PG_VERSION_NUM < 160000
 static inline void

@@ -25,9 +25,11 @@
 #include "storage/ipc.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "clock.h"
 #include "database.h"
+#include "events.h"
 #include "queue.h"
 #include "wheel.h"
 
@@ -73,8 +75,11 @@ RegisterDatabase(void)
 		if (db->oid == InvalidOid && found == NULL)
 			found = db;
 	}
-	if (found != NULL)
+	if (found != NULL && found->oid != MyDatabaseId)
+	{
 		found->oid = MyDatabaseId;
+		found->counted_since = GetCurrentTimestamp();
+	}
 	LWLockRelease(RegistryLock);
 
 	if (found == NULL)
@@ -141,6 +146,14 @@ SetState(Database *db, DatabaseState state, Oid ledger)
 	pg_atomic_write_u32(&db->loaded_ledger, state == DATABASE_LOADED ? ledger : InvalidOid);
 }
 
+/* There is nothing to do for a reaper any more. */
+static void
+ForgetChores(Database *db)
+{
+	for (int i = 0; i < NUM_CHORES; i++)
+		pg_atomic_write_u64(&db->due[i], MONO_NEVER);
+}
+
 /* A database is gone: forget it, with all its leases. */
 void
 ForgetDatabase(Oid oid)
@@ -150,6 +163,8 @@ ForgetDatabase(Oid oid)
 	if (db == NULL)
 		return;
 	ForgetGrants(oid);
+	ForgetStats(oid);
+	ForgetEvents(db);
 
 	LWLockAcquire(RegistryLock, LW_EXCLUSIVE);
 	SpinLockAcquire(&db->mutex);
@@ -161,7 +176,7 @@ ForgetDatabase(Oid oid)
 	pg_atomic_write_u32(&db->work, 0);
 	pg_atomic_write_u64(&db->next, 0);
 	pg_atomic_write_u64(&db->ceiling, 0);
-	pg_atomic_write_u64(&db->keys_due, MONO_NEVER);
+	ForgetChores(db);
 	db->oid = InvalidOid;
 	LWLockRelease(RegistryLock);
 }
@@ -181,6 +196,7 @@ typedef struct Loader
 	Garbage    *garbage;
 	int			ngarbage;
 	int			maxgarbage;
+	int			nlinked;
 } Loader;
 
 static void
@@ -389,7 +405,11 @@ LoadGrant(Loader *loader, const LedgerRow *row, ItemPointer tid)
 		UnlockName(&lease);
 		if (fate == ROW_LOSES || fate == ROW_WINS)
 			NoteGarbage(loader, &garbage);
+		if (fate == ROW_WINS)
+			loader->nlinked--;
 	} while (fate == ROW_WINS);
+	if (fate == ROW_LINKED)
+		loader->nlinked++;
 
 	DiscardSpare(&spare);
 	if (fate == ROW_REFUSED)
@@ -416,7 +436,8 @@ VisitToLoad(const LedgerRow *row, ItemPointer tid, void *arg)
 		LoadGrant(loader, row, tid);
 }
 
-static void
+/* Load a ledger; returns how many leases, and closed names, that brought. */
+static int
 LoadDatabase(Database *db, Relation ledger)
 {
 	Loader		loader = {
@@ -449,6 +470,7 @@ LoadDatabase(Database *db, Relation ledger)
 	for (int i = 0; i < loader.ngarbage; i++)
 		EndRow(ledger, &loader.garbage[i].tid, loader.garbage[i].token);
 	pfree(loader.garbage);
+	return loader.nlinked;
 }
 
 static void
@@ -498,6 +520,8 @@ static void
 EnsureLoaded(Database *db, Relation ledger)
 {
 	Oid			relid = RelationGetRelid(ledger);
+	Span		nameless = SpanOf("");
+	int			count;
 
 	while (!IsLoaded(db, relid))
 	{
@@ -508,14 +532,15 @@ EnsureLoaded(Database *db, Relation ledger)
 		}
 		PG_ENSURE_ERROR_CLEANUP(AbandonLoad, PointerGetDatum(db));
 		{
-			LoadDatabase(db, ledger);
+			count = LoadDatabase(db, ledger);
 		}
 		PG_END_ENSURE_ERROR_CLEANUP(AbandonLoad, PointerGetDatum(db));
 		FinishLoad(db, DATABASE_LOADED, relid);
+		RecordAct(&nameless, EVENT_LOADED, psprintf("%d leases, TTLs counted anew", count));
 
-		/* What lease.keys holds is unknown: have a reaper look. */
-		pg_atomic_write_u64(&db->keys_due, 0);
-		RingLauncher(0);
+		/* What lease.keys and lease.events hold is unknown: have a reaper look. */
+		NoteDue(db, CHORE_KEYS, 0);
+		NoteDue(db, CHORE_TRIM, 0);
 	}
 	ConditionVariableCancelSleep();
 }
@@ -584,13 +609,15 @@ ForgetDroppedLedger(Database *db)
 	if (claimed)
 	{
 		ForgetGrants(db->oid);
+		ForgetStats(db->oid);
 		FinishLoad(db, DATABASE_UNLOADED, InvalidOid);
 	}
+	ForgetEvents(db);
 
-	/* Nor are there keys to remove, or the launcher would send for reapers for ever. */
+	/* Nor is there anything to do, or the launcher would send for reapers for ever. */
 	SpinLockAcquire(&db->mutex);
 	if (db->state == DATABASE_UNLOADED)
-		pg_atomic_write_u64(&db->keys_due, MONO_NEVER);
+		ForgetChores(db);
 	SpinLockRelease(&db->mutex);
 	return true;
 }

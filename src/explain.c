@@ -88,12 +88,16 @@ ExplainLoss(const Span *name, Token token)
 	return NULL;
 }
 
-/* Say that a lease is lost, with what is known of how. */
+/*
+ * Say that a lease is lost, with what is known of how, to who tried something
+ * with its token.
+ */
 void
-ReportLost(int elevel, const Span *name, Token token)
+ReportLost(int elevel, const Span *name, Token token, EventKind kind, const char *tried)
 {
 	char	   *loss = ExplainLoss(name, token);
 
+	RecordMisuse(name, token, kind, tried);
 	ereport(elevel,
 			(errcode(ERRCODE_LEASE_LOST),
 			 errmsg("lease \"%.*s\" is not held with token " INT64_FORMAT,

@@ -11,6 +11,7 @@
 #include "grant.h"
 
 extern char *ExplainLoss(const Span *name, Token token);
-extern void ReportLost(int elevel, const Span *name, Token token);
+extern void ReportLost(int elevel, const Span *name, Token token, EventKind kind,
+					   const char *tried);
 
 #endif							/* LEASE_EXPLAIN_H */

@@ -76,12 +76,38 @@ FreeGrant(const LeaseName *lease, Grant *grant)
 
 /* End a HELD grant that has no row. */
 void
-EndHeld(const LeaseName *lease, Grant *grant)
+EndHeld(const LeaseName *lease, Grant *grant, EventKind kind, const char *detail)
 {
 	Assert(grant->state == GRANT_HELD && !IsDetached(grant));
+	RecordEnd(lease, grant, kind, detail);
 	if (grant->deadline != MONO_NEVER)
 		WheelRemove(grant);
 	FreeGrant(lease, grant);
+}
+
+/* End a HELD grant that has one, which is ours to end. */
+void
+ClaimHeld(const LeaseName *lease, Grant *grant, MonoTime opens_at, EventKind kind,
+		  const char *detail)
+{
+	RecordEnd(lease, grant, kind, detail);
+	ClaimGrant(grant, opens_at);
+}
+
+/*
+ * Claim a grant that is over and in the way.  Returns false if it has no row, and
+ * is ended.
+ */
+bool
+ClaimOverdue(const LeaseName *lease, Grant *grant)
+{
+	if (!IsDetached(grant))
+		EndHeld(lease, grant, EVENT_EXPIRED, NULL);
+	else if (grant->state == GRANT_HELD)
+		ClaimHeld(lease, grant, 0, EVENT_EXPIRED, NULL);
+	else
+		ClaimGrant(grant, 0);
+	return IsDetached(grant);
 }
 
 /* Leave a grant that is in neither wheel nor dead list to who ends its row. */
@@ -207,14 +233,17 @@ LeaveHeld(const LeaseName *lease, Token token, bool known)
 	grant = FindGrant(lease, token);
 	if (grant != NULL && (known ? IsLive(grant, MonotonicNow()) : grant->state == GRANT_HELD))
 	{
+		EventKind	kind = known ? EVENT_RELEASED : EVENT_ABANDONED;
+
 		has_row = IsDetached(grant);
 		if (has_row)
 		{
+			RecordEnd(lease, grant, kind, NULL);
 			WheelRemove(grant);
 			BuryGrant(grant, known ? OpensAt(grant, 0, false) : 0);
 		}
 		else
-			EndHeld(lease, grant);
+			EndHeld(lease, grant, kind, NULL);
 	}
 	UnlockName(lease);
 	if (has_row)
@@ -356,13 +385,18 @@ TakeBackUnconfirmed(LeaseDatabase *open, const LeaseName *lease, Grant *grant)
 	FinishGrant(open, lease, grant);
 }
 
-/* Let a RESERVED grant be held.  Under the partition's lock. */
+/*
+ * Let a RESERVED grant be held; its maker has waited for it since a time, or 0.
+ * Under the partition's lock.
+ */
 void
-StartHolding(const LeaseName *lease, Grant *grant, MonoTime now)
+StartHolding(const LeaseName *lease, Grant *grant, MonoTime now, EventKind kind,
+			 MonoTime waiting_since)
 {
 	Resource   *resource = grant->resource;
 
 	MakeHeld(grant, now);
+	RecordGrant(lease, grant, kind, waiting_since);
 	if (resource->queue == NULL)
 		return;
 
@@ -373,23 +407,25 @@ StartHolding(const LeaseName *lease, Grant *grant, MonoTime now)
 
 /* Start a TTL anew.  Under the partition's lock. */
 void
-RestartTtl(Grant *grant, int64 ttl)
+RestartTtl(const LeaseName *lease, Grant *grant, int64 ttl)
 {
+	MonoTime	former = grant->deadline;
 	MonoTime	now = MonotonicNow();
 	MonoTime	deadline = DeadlineAfter(now, ttl);
-	bool		was_filed = grant->deadline != MONO_NEVER;
+	bool		was_filed = former != MONO_NEVER;
 	bool		is_filed = deadline != MONO_NEVER;
 
 	/* The wheel finds out by itself that a deadline was put off. */
-	bool		refile = deadline < grant->deadline;
+	bool		refile = deadline < former;
 
 	if (was_filed && (refile || !is_filed))
 		WheelRemove(grant);
 	grant->ttl = ttl;
 	grant->deadline = deadline;
 	if (!is_filed)
-		grant->granted_at = now;
+		grant->renewed_at = now;
 	grant->renewals++;
+	RecordRenewal(lease, grant, former);
 	if (refile)
 	{
 		WheelAdd(GrantPartition(grant), grant);
@@ -402,10 +438,10 @@ RestartTtl(Grant *grant, int64 ttl)
  * counts on that.
  */
 void
-ExtendTtl(Grant *grant, int64 ttl)
+ExtendTtl(const LeaseName *lease, Grant *grant, int64 ttl)
 {
 	if (DeadlineAfter(MonotonicNow(), ttl) > grant->deadline)
-		RestartTtl(grant, ttl);
+		RestartTtl(lease, grant, ttl);
 }
 
 /* The same as AwaitSettled, but look again at a time in any case. */
@@ -429,15 +465,23 @@ AwaitSettled(const LeaseName *lease)
 	ConditionVariableSleep(&NamePartition(lease)->settled, NamedWaitEvent("LeaseSettled"));
 }
 
-/* A grant without a row is past its deadline, and out of the wheel. */
+/* A grant is past its deadline, and out of the wheel. */
 static void
-FreeExpired(Grant *grant)
+ExpireGrant(Grant *grant)
 {
+	bool		was_held = grant->state == GRANT_HELD;
 	char		name[LEASE_NAME_MAX];
 	LeaseName	lease;
 
-	ResolveGrant(&lease, grant, name);
-	FreeGrant(&lease, grant);
+	if (was_held)
+	{
+		ResolveGrant(&lease, grant, name);
+		RecordEnd(&lease, grant, EVENT_EXPIRED, NULL);
+	}
+	if (!IsDetached(grant))
+		FreeGrant(&lease, grant);
+	else
+		BuryGrant(grant, was_held ? OpensAt(grant, grant->deadline, true) : grant->deadline);
 }
 
 /*
@@ -461,15 +505,10 @@ ExpireGrants(int partition, MonoTime now)
 	while ((grant = WheelPop(part, now, &budget)) != NULL)
 	{
 		Oid			database = grant->resource->key.database;
+		bool		detached = IsDetached(grant);
 
-		if (!IsDetached(grant))
-		{
-			FreeExpired(grant);
-			continue;
-		}
-		BuryGrant(grant, grant->state == GRANT_HELD ?
-				  OpensAt(grant, grant->deadline, true) : grant->deadline);
-		if (ndatabases == 0 || databases[ndatabases - 1] != database)
+		ExpireGrant(grant);
+		if (detached && (ndatabases == 0 || databases[ndatabases - 1] != database))
 			databases[ndatabases++] = database;
 	}
 	UnlockPartition(partition);

@@ -9,13 +9,18 @@
 #define LEASE_GRANT_H
 
 #include "database.h"
+#include "events.h"
 
 /* Under the partition's lock. */
 extern void FreeGrant(const LeaseName *lease, Grant *grant);
-extern void EndHeld(const LeaseName *lease, Grant *grant);
-extern void StartHolding(const LeaseName *lease, Grant *grant, MonoTime now);
-extern void RestartTtl(Grant *grant, int64 ttl);
-extern void ExtendTtl(Grant *grant, int64 ttl);
+extern void EndHeld(const LeaseName *lease, Grant *grant, EventKind kind, const char *detail);
+extern void ClaimHeld(const LeaseName *lease, Grant *grant, MonoTime opens_at, EventKind kind,
+					  const char *detail);
+extern bool ClaimOverdue(const LeaseName *lease, Grant *grant);
+extern void StartHolding(const LeaseName *lease, Grant *grant, MonoTime now, EventKind kind,
+						 MonoTime waiting_since);
+extern void RestartTtl(const LeaseName *lease, Grant *grant, int64 ttl);
+extern void ExtendTtl(const LeaseName *lease, Grant *grant, int64 ttl);
 extern void ClaimReserved(Grant *grant);
 
 /* Steps of the process that owns a grant; it holds interrupts, and no lock. */

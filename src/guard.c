@@ -121,7 +121,7 @@ CheckGuards(XactEvent event, void *arg pg_attribute_unused())
 		{
 			Span		name = {guard->name, guard->name_length};
 
-			ReportLost(ERROR, &name, guard->token);
+			ReportLost(ERROR, &name, guard->token, EVENT_GUARD_FAILED, "commit");
 		}
 	}
 }

@@ -73,6 +73,45 @@ typedef enum LeaseScope
 	SCOPE_SESSION				/* also the end of its session */
 } LeaseScope;
 
+/*
+ * What happens to leases, and is counted and told of (events.c).  The order
+ * groups them: grants, their ends, attempts that came to nothing, refusals of
+ * tokens, and what administrators and the server do.
+ */
+typedef enum EventKind
+{
+	EVENT_ACQUIRED,
+	EVENT_RECEIVED,				/* by a transfer */
+
+	EVENT_RELEASED,
+	EVENT_EXPIRED,				/* its TTL ran out */
+	EVENT_ORPHANED,				/* its session ended */
+	EVENT_FORCED,
+	EVENT_TRANSFERRED,
+	EVENT_ABANDONED,			/* taken back before its holder knew of it */
+
+	EVENT_REFUSED,				/* found it taken, and did not wait */
+	EVENT_TIMEOUT,
+	EVENT_DEADLOCK,
+	EVENT_CANCELLED,
+
+	EVENT_REJECTED,				/* a stale token */
+	EVENT_GUARD_FAILED,
+
+	EVENT_REOPENED,
+	EVENT_RESIZED,
+	EVENT_NEW_EPOCH,
+	EVENT_LOADED,
+	NUM_EVENTS
+} EventKind;
+
+#define IsGrantEvent(kind)		((kind) <= EVENT_RECEIVED)
+#define IsEndEvent(kind)		((kind) >= EVENT_RELEASED && (kind) <= EVENT_ABANDONED)
+#define IsVainAttempt(kind)		((kind) >= EVENT_REFUSED && (kind) <= EVENT_CANCELLED)
+
+/* A duration that there was not, in usec. */
+#define NO_TIME				INT64CONST(-1)
+
 /* SQLSTATEs of our own; the others are the server's. */
 #define ERRCODE_LEASE_LOST	MAKE_SQLSTATE('L', 'E', '0', '0', '1')
 #define ERRCODE_STALE_TOKEN	MAKE_SQLSTATE('L', 'E', '0', '0', '2')

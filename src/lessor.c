@@ -18,6 +18,7 @@
 #include "utils/acl.h"
 #include "utils/timestamp.h"
 
+#include "caller.h"
 #include "clock.h"
 #include "lessor.h"
 #include "session.h"
@@ -151,7 +152,7 @@ RewriteRow(LeaseDatabase *open, const LeaseName *lease, Token token, int64 ttl, 
 		grant->ledger_ttl = row.ttl;
 		grant->ledger_capacity = row.capacity;
 		if (ttl != OWN_TTL)
-			RestartTtl(grant, ttl);
+			RestartTtl(lease, grant, ttl);
 		tid = former;
 	}
 	UnlockName(lease);
@@ -183,7 +184,7 @@ RenewLease(const Span *name, Token token, int64 ttl)
 			ttl = grant->ttl;
 		needs_row = IsDetached(grant) && ttl > grant->ledger_ttl;
 		if (!needs_row)
-			RestartTtl(grant, ttl);
+			RestartTtl(&lease, grant, ttl);
 	}
 	UnlockName(&lease);
 	if (grant == NULL)
@@ -213,17 +214,17 @@ ReleaseGrant(const LeaseName *lease, Grant *grant, bool guarded)
 	if (IsOurHold(grant))
 	{
 		if (TakeOffHold(grant, guarded) == HOLD_OVER)
-			EndHeld(lease, grant);
+			EndHeld(lease, grant, EVENT_RELEASED, NULL);
 	}
 	else if (guarded)
 		ReleaseAtEnd(lease, grant->token);
 	else if (IsDetached(grant))
 	{
-		ClaimGrant(grant, OpensAt(grant, 0, false));
+		ClaimHeld(lease, grant, OpensAt(grant, 0, false), EVENT_RELEASED, NULL);
 		return true;
 	}
 	else
-		EndHeld(lease, grant);
+		EndHeld(lease, grant, EVENT_RELEASED, NULL);
 	return false;
 }
 
@@ -305,7 +306,7 @@ GuardLease(const Span *name, Token token)
  * from token "next" on were granted since, perhaps to who waited for the others.
  */
 static Grant *
-ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen,
+ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen, const char *detail,
 			 GrantInfo *info, bool *was_live, bool *settling)
 {
 	Resource   *resource;
@@ -342,11 +343,17 @@ ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen,
 	}
 	if (claimed != NULL)
 	{
+		EventKind	kind = *was_live ? EVENT_FORCED : EVENT_EXPIRED;
+		MonoTime	opens_at = reopen ? 0 : OpensAt(claimed, now, true);
+
 		CopyGrant(claimed, info);
-		if (IsDetached(claimed))
-			ClaimGrant(claimed, reopen ? 0 : OpensAt(claimed, now, true));
+		detail = *was_live ? detail : NULL;
+		if (!IsDetached(claimed))
+			EndHeld(lease, claimed, kind, detail);
+		else if (claimed->state == GRANT_HELD)
+			ClaimHeld(lease, claimed, opens_at, kind, detail);
 		else
-			EndHeld(lease, claimed);
+			ClaimGrant(claimed, opens_at);
 	}
 	UnlockName(lease);
 	return claimed;
@@ -354,11 +361,13 @@ ClaimByForce(const LeaseName *lease, Token token, Token next, bool reopen,
 
 /* Record that a closed name was opened. */
 static void
-ReportReopened(const GrantInfo *info, const char *reason)
+ReportReopened(const Span *name, const GrantInfo *info, const char *detail, const char *reason)
 {
+	RecordAct(name, EVENT_REOPENED, detail);
 	ereport(LOG,
 			(errmsg("lease name \"%s\", closed after token " INT64_FORMAT " of holder \"%s\", was opened by force: %s",
 					info->name, info->grant.token, info->holder, reason),
+			 CorrelationContext(SpanOf(info->correlation_id)),
 			 errhidestmt(true)));
 }
 
@@ -375,6 +384,7 @@ ReportForced(const GrantInfo *info, const char *reason)
 	ereport(LOG,
 			(errmsg("lease \"%s\" with token " INT64_FORMAT " of holder \"%s\" was released by force: %s",
 					info->name, info->grant.token, info->holder, reason),
+			 CorrelationContext(SpanOf(info->correlation_id)),
 			 errhidestmt(true)));
 	ereport(NOTICE,
 			(errmsg("holder \"%s\" may still act on lease \"%s\" with token " INT64_FORMAT " until %s",
@@ -399,13 +409,14 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 	bool		was_live;
 	bool		settling;
 	int			count = 0;
+	char	   *detail = psprintf("by \"%s\": %s", GetUserNameFromId(GetUserId(), false), reason);
 
 	OpenNameForWrite(name, &open, &lease);
 	next = (Token) pg_atomic_read_u64(&open.db->next);
 	HOLD_INTERRUPTS();
 	for (;;)
 	{
-		grant = ClaimByForce(&lease, token, next, reopen, &info, &was_live, &settling);
+		grant = ClaimByForce(&lease, token, next, reopen, detail, &info, &was_live, &settling);
 		if (grant == NULL && !settling)
 			break;
 		if (grant == NULL)
@@ -433,7 +444,7 @@ ForceReleaseLease(const Span *name, Token token, const char *reason, bool reopen
 			count++;
 		}
 		else
-			ReportReopened(&info, reason);
+			ReportReopened(name, &info, detail, reason);
 	}
 	RESUME_INTERRUPTS();
 	ConditionVariableCancelSleep();
@@ -491,6 +502,7 @@ int64
 BeginEpoch(const char *reason)
 {
 	LeaseDatabase open;
+	Span		nameless = SpanOf("");
 	Token		next;
 
 	OpenDatabaseForWrite(&open);
@@ -500,6 +512,7 @@ BeginEpoch(const char *reason)
 	RaiseTokens(open.db, open.ledger, next);
 	RESUME_INTERRUPTS();
 	CloseDatabase(&open);
+	RecordAct(&nameless, EVENT_NEW_EPOCH, reason);
 	ereport(LOG,
 			(errmsg("lease tokens were lifted to epoch " INT64_FORMAT ": %s",
 					TokenEpoch(next), reason),

@@ -22,9 +22,11 @@
 #include "tcop/utility.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/varlena.h"
 
 #include "clock.h"
 #include "guard.h"
+#include "keep.h"
 #include "session.h"
 #include "settings.h"
 #include "worker.h"
@@ -38,6 +40,11 @@ int			MaxTtl = 24 * 60 * 60 * 1000;
 char	   *HolderSetting = NULL;
 char	   *CorrelationIdSetting = NULL;
 bool		AllowSessionScope = true;
+int			HistoryRetention = 7 * SECS_PER_DAY;
+char	   *NotifySetting = NULL;
+uint32		LoggedEvents = 0;
+
+static char *log_events_setting = NULL;
 
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
@@ -53,6 +60,72 @@ CheckLabel(char **newval, void **extra pg_attribute_unused(),
 	GUC_check_errdetail("The value has %zu bytes; at most %d are allowed.",
 						strlen(*newval), LEASE_LABEL_MAX);
 	return false;
+}
+
+/* The bits of a list of kinds of events, or "all". */
+static bool
+CheckLogEvents(char **newval, void **extra, GucSource source pg_attribute_unused())
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *kinds;
+	ListCell   *cell;
+	uint32		bits = 0;
+
+	if (!SplitIdentifierString(copy, ',', &kinds))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		return false;
+	}
+	foreach(cell, kinds)
+	{
+		const char *kind = lfirst(cell);
+		int			i = 0;
+
+		while (i < NUM_EVENTS && strcmp(kind, EventNames[i]) != 0)
+			i++;
+		if (strcmp(kind, "all") == 0)
+			bits = ~0;
+		else if (i < NUM_EVENTS)
+			bits |= 1u << i;
+		else if (strcmp(kind, "none") != 0)
+		{
+			GUC_check_errdetail("There is no kind of event \"%s\".", kind);
+			return false;
+		}
+	}
+	list_free(kinds);
+	pfree(copy);
+	*extra = AllocateExtra(sizeof(uint32));
+	if (*extra == NULL)
+		return false;
+	*(uint32 *) *extra = bits;
+	return true;
+}
+
+static void
+AssignLogEvents(const char *newval pg_attribute_unused(), void *extra)
+{
+	LoggedEvents = *(uint32 *) extra;
+}
+
+static void
+DefineWatchSettings(void)
+{
+	DefineCustomIntVariable("lease.history_retention",
+							"Sets how long lease.history keeps events.",
+							"0 keeps none.",
+							&HistoryRetention, 7 * SECS_PER_DAY, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomStringVariable("lease.notify",
+							   "Sets the names whose events are sent to channel \"lease\", as a pattern of LIKE.",
+							   "Anybody may listen there. Empty sends none.",
+							   &NotifySetting, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("lease.log_events",
+							   "Sets which kinds of events are written to the server's log.",
+							   "A list such as \"expired, forced\", or \"all\", or \"none\".",
+							   &log_events_setting, "none",
+							   PGC_SIGHUP, GUC_LIST_INPUT, CheckLogEvents, AssignLogEvents, NULL);
 }
 
 static void
@@ -88,6 +161,7 @@ DefineSettings(void)
 							 "Turn it off for roles and databases whose clients come through a transaction pooler.",
 							 &AllowSessionScope, true,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineWatchSettings();
 	MarkGUCPrefixReserved("lease");
 }
 
@@ -107,10 +181,18 @@ LeaseShmemStartup(void)
 		.match = NameKeyMatch,
 		.keycopy = NameKeyCopy
 	};
+	HASHCTL		stats = {
+		.hash = NameKeyHash,
+		.match = StatsKeyMatch,
+		.keycopy = StatsKeyCopy
+	};
 
 	if (prev_shmem_startup)
 		prev_shmem_startup();
-	AttachSharedMemory(&names);
+	if (AttachSharedMemory(&names, &stats))
+		RestoreKept();
+	if (!IsUnderPostmaster)
+		on_shmem_exit(KeepAtShutdown, (Datum) 0);
 }
 
 /* The template that CREATE DATABASE will copy. */

@@ -218,6 +218,8 @@ RequireGuard(Relation rel, const Span *name)
 
 	if (mode == GUARD_EXCLUSIVE)
 		return;
+	RecordMisuse(name, INVALID_TOKEN, EVENT_GUARD_FAILED,
+				 psprintf("write to table %s without a guard", RelationGetRelationName(rel)));
 	ereport(ERROR,
 			(errcode(ERRCODE_LEASE_NOT_GUARDED),
 			 errmsg("cannot write to table \"%s\": the transaction does not guard %s",

@@ -91,10 +91,10 @@ NextOpening(const Resource *resource)
 
 /*
  * Let a RESERVED grant that needs no row be held, if there is a token at hand,
- * which is returned.
+ * which is returned.  Its maker has waited for it since a time, or 0.
  */
 Token
-HoldAtOnce(Database *db, Grant *grant)
+HoldAtOnce(const LeaseName *lease, Database *db, Grant *grant, MonoTime waiting_since)
 {
 	Token		token = TokenAtHand(db);
 
@@ -103,6 +103,7 @@ HoldAtOnce(Database *db, Grant *grant)
 		grant->token = token;
 		grant->acquired_at = GetCurrentTimestamp();
 		MakeHeld(grant, MonotonicNow());
+		RecordGrant(lease, grant, EVENT_ACQUIRED, waiting_since);
 	}
 	return token;
 }
@@ -112,9 +113,10 @@ HoldAtOnce(Database *db, Grant *grant)
  * queue's until we leave it.  Who retries a request that is being granted comes
  * first: it will have its answer with that grant.  If the grant needs no row, db
  * is where its token comes from, so that whoever serves us can let it be held.
+ * We have waited since a time, perhaps with an interruption.
  */
 void
-JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant, Database *db)
+JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant, Database *db, MonoTime since)
 {
 	Waiter	   *waiter = MyWaiter;
 	Waiter	   *twin = FindTwin(resource, grant);
@@ -128,7 +130,8 @@ JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant, Database *db
 	waiter->partition = lease->index;
 	waiter->db = db;
 	waiter->token = INVALID_TOKEN;
-	waiter->since = MonotonicNow();
+	waiter->since = since;
+	waiter->length = CountWaiters(resource) + 1;
 
 	if (twin != NULL)
 		dlist_insert_after(&twin->link, &waiter->link);
@@ -138,6 +141,9 @@ JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant, Database *db
 		waiter->link.next = waiter->link.prev = &waiter->link;
 	if (first)
 		resource->queue = waiter;
+	else
+		resource->queue->length = waiter->length;
+	CountQueue(lease, grant->owner, waiter->length);
 	waiter->wake_at = first ? NextOpening(resource) : MONO_NEVER;
 	pg_atomic_fetch_add_u32(&Shared->waiting, 1);
 	pg_atomic_write_u32(&waiter->state, WAIT_QUEUED);
@@ -147,9 +153,12 @@ static void
 TakeOut(Waiter *waiter, WaitState state)
 {
 	Resource   *resource = waiter->resource;
+	uint32		left = resource->queue->length - 1;
 
 	if (resource->queue == waiter)
 		resource->queue = NextWaiter(resource, waiter);
+	if (resource->queue != NULL)
+		resource->queue->length = left;
 	dlist_delete(&waiter->link);
 	pg_atomic_fetch_sub_u32(&Shared->waiting, 1);
 	pg_atomic_write_u32(&waiter->state, state);
@@ -188,7 +197,7 @@ ServeFirst(const LeaseName *lease, Resource *resource)
 	{
 		AttachGrant(resource, waiter->grant, lease->index);
 		if (waiter->db != NULL)
-			waiter->token = HoldAtOnce(waiter->db, waiter->grant);
+			waiter->token = HoldAtOnce(lease, waiter->db, waiter->grant, waiter->since);
 		TakeOut(waiter, WAIT_SERVED);
 	}
 	else

@@ -8,8 +8,8 @@
 #ifndef LEASE_QUEUE_H
 #define LEASE_QUEUE_H
 
+#include "events.h"
 #include "token.h"
-#include "table.h"
 
 /* The place of a backend, by its number: ours, or another's. */
 #define MyWaiter				(&Waiters[MyProc - ProcGlobal->allProcs])
@@ -17,8 +17,9 @@
 #define IsFirstInLine(waiter)	((waiter)->resource->queue == (waiter))
 
 /* All under the partition's lock. */
-extern Token HoldAtOnce(Database *db, Grant *grant);
-extern void JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant, Database *db);
+extern Token HoldAtOnce(const LeaseName *lease, Database *db, Grant *grant, MonoTime waiting_since);
+extern void JoinQueue(const LeaseName *lease, Resource *resource, Grant *grant, Database *db,
+					  MonoTime since);
 extern void LeaveQueue(const LeaseName *lease);
 extern void ServeQueue(const LeaseName *lease, Resource *resource);
 extern void EvictWaiters(const LeaseName *lease, Resource *resource);

@@ -12,7 +12,7 @@
  * the role that made it.
  *
  * Expired keys count for nothing, and the reaper removes them.  When the first
- * expires it learns from keys_due in the database's entry: whoever adds a key
+ * expires it learns from due[CHORE_KEYS] in the database's entry: whoever adds a key
  * lowers that once it is committed, so that a sweep either sees the row, or is
  * followed by the note.
  *
@@ -36,6 +36,7 @@
 #include "clock.h"
 #include "lessor.h"
 #include "record.h"
+#include "statement.h"
 
 PG_FUNCTION_INFO_V1(lease_fence);
 PG_FUNCTION_INFO_V1(lease_once);
@@ -48,15 +49,6 @@ PG_FUNCTION_INFO_V1(lease_result);
 
 /* Longest that a key is kept; usec.  Its table is no archive. */
 #define KEY_TTL_MAX		(366 * USECS_PER_DAY)
-
-/* A statement that is prepared at its first use, and kept. */
-typedef struct Statement
-{
-	const char *query;
-	int			nargs;
-	Oid			types[3];
-	SPIPlanPtr	plan;
-} Statement;
 
 /*
  * They run as the owner, so that nothing in them may depend on search_path: each
@@ -147,33 +139,6 @@ BecomeCaller(const Caller *caller)
 	SetUserIdAndSecContext(caller->role, caller->context);
 }
 
-/* Run a statement; how many rows it found or wrote. */
-static uint64
-Run(Statement *statement, Datum *values)
-{
-	int			rc;
-
-	if (statement->plan == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(statement->query, statement->nargs, statement->types);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare \"%s\"", statement->query);
-		statement->plan = plan;
-	}
-	rc = SPI_execute_plan(statement->plan, values, NULL, false, 0);
-	if (rc < 0)
-		elog(ERROR, "could not run \"%s\": %s", statement->query, SPI_result_code_string(rc));
-	return SPI_processed;
-}
-
-/* A column of the row that was found. */
-static Datum
-Found(int column, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
-}
-
 static void
 RequirePrivileges(Oid role, Oid owner, const char *what, Datum name)
 {
@@ -185,27 +150,34 @@ RequirePrivileges(Oid role, Oid owner, const char *what, Datum name)
 			 errdetail("It belongs to another role, which used it first.")));
 }
 
-/* Look at a fence, which is ours from then on; raise it.  False if there is none. */
+/*
+ * Look at a fence, which is ours from then on; raise it, if that is not to lower
+ * it.  False if there is none.
+ */
 static bool
-RaiseFence(Datum *values, Oid role)
+RaiseFence(Datum *values, Oid role, Token *seen)
 {
 	Token		token = DatumGetInt64(values[1]);
-	Token		seen;
 	bool		isnull;
 
-	if (Run(&find_fence, values) == 0)
+	if (RunStatement(&find_fence, values) == 0)
 		return false;
-	seen = DatumGetInt64(Found(1, &isnull));
-	RequirePrivileges(role, DatumGetObjectId(Found(2, &isnull)), "resource", values[0]);
-	if (token < seen)
-		ereport(ERROR,
-				(errcode(ERRCODE_STALE_TOKEN),
-				 errmsg("stale token " INT64_FORMAT " for resource \"%s\"",
-						token, TextDatumGetCString(values[0])),
-				 errdetail("Token " INT64_FORMAT " was seen before.", seen)));
-	if (token > seen)
-		(void) Run(&raise_fence, values);
+	*seen = DatumGetInt64(FoundValue(1, &isnull));
+	RequirePrivileges(role, DatumGetObjectId(FoundValue(2, &isnull)), "resource", values[0]);
+	if (token > *seen)
+		(void) RunStatement(&raise_fence, values);
 	return true;
+}
+
+pg_noreturn static void
+RefuseStale(const Span *resource, Token token, Token seen)
+{
+	RecordMisuse(resource, token, EVENT_REJECTED, "fence");
+	ereport(ERROR,
+			(errcode(ERRCODE_STALE_TOKEN),
+			 errmsg("stale token " INT64_FORMAT " for resource \"%.*s\"",
+					token, (int) resource->length, resource->data),
+			 errdetail("Token " INT64_FORMAT " was seen before.", seen)));
 }
 
 /* fence(resource, token): the token. */
@@ -213,11 +185,13 @@ Datum
 lease_fence(PG_FUNCTION_ARGS)
 {
 	Datum		values[3];
+	Span		resource;
 	Token		token;
+	Token		seen = INVALID_TOKEN;
 	Caller		caller;
 
 	RequireWritable("lease.fence()");
-	(void) BoundedArg(fcinfo, 0, "resource");
+	resource = BoundedArg(fcinfo, 0, "resource");
 	values[0] = PG_GETARG_DATUM(0);
 	token = TokenArg(fcinfo, 1);
 	RequireGrantedToken(token);
@@ -226,28 +200,16 @@ lease_fence(PG_FUNCTION_ARGS)
 
 	/* Whoever else adds it commits before we find that it is there. */
 	BecomeOwner(&caller);
-	while (!RaiseFence(values, caller.role) && Run(&add_fence, values) == 0)
+	while (!RaiseFence(values, caller.role, &seen) && RunStatement(&add_fence, values) == 0)
 		CHECK_FOR_INTERRUPTS();
 	BecomeCaller(&caller);
+	if (token < seen)
+		RefuseStale(&resource, token, seen);
 	PG_RETURN_INT64(token);
 }
 
 /* When the keys that this transaction adds expire first. */
 static MonoTime keys_due = MONO_NEVER;
-
-/* See that the reaper comes when a key expires. */
-static void
-NoteKeysDue(Database *db, MonoTime due)
-{
-	uint64		noted = pg_atomic_read_u64(&db->keys_due);
-
-	if (due == MONO_NEVER)
-		return;
-	while ((uint64) due < noted &&
-		   !pg_atomic_compare_exchange_u64(&db->keys_due, &noted, due))
-		;
-	RingLauncher(due);
-}
 
 static void
 NoteKeysAtCommit(XactEvent event, void *arg pg_attribute_unused())
@@ -259,7 +221,7 @@ NoteKeysAtCommit(XactEvent event, void *arg pg_attribute_unused())
 		return;
 	db = FindDatabase(MyDatabaseId);
 	if (event != XACT_EVENT_ABORT && db != NULL)
-		NoteKeysDue(db, keys_due);
+		NoteDue(db, CHORE_KEYS, keys_due);
 	keys_due = MONO_NEVER;
 }
 
@@ -284,14 +246,14 @@ TakeKey(Datum *values, Oid role)
 		bool		isnull;
 
 		/* A key that others add and have not committed is waited for. */
-		if (Run(&add_key, values) > 0)
+		if (RunStatement(&add_key, values) > 0)
 			return true;
-		if (Run(&find_key, values) > 0)
+		if (RunStatement(&find_key, values) > 0)
 		{
-			RequirePrivileges(role, DatumGetObjectId(Found(1, &isnull)), "key", values[0]);
+			RequirePrivileges(role, DatumGetObjectId(FoundValue(1, &isnull)), "key", values[0]);
 			return false;
 		}
-		if (Run(&retake_key, values) > 0)
+		if (RunStatement(&retake_key, values) > 0)
 			return true;
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -304,7 +266,7 @@ RestartKey(Datum key, TimestampTz expires_at, int64 ttl)
 	Datum		values[2] = {key, TimestampTzGetDatum(GetCurrentTimestamp() + ttl)};
 
 	if (DatumGetTimestampTz(values[1]) - expires_at > ttl / 1000)
-		(void) Run(&restart_key, values);
+		(void) RunStatement(&restart_key, values);
 }
 
 /* once(key, ttl): true for the first transaction that commits it. */
@@ -343,9 +305,9 @@ FindKey(Datum *values, Oid role)
 {
 	bool		isnull;
 
-	if (Run(&find_key, values) == 0)
+	if (RunStatement(&find_key, values) == 0)
 		return false;
-	RequirePrivileges(role, DatumGetObjectId(Found(1, &isnull)), "key", values[0]);
+	RequirePrivileges(role, DatumGetObjectId(FoundValue(1, &isnull)), "key", values[0]);
 	return true;
 }
 
@@ -364,7 +326,7 @@ lease_save_result(PG_FUNCTION_ARGS)
 	values[1] = PG_GETARG_DATUM(1);
 
 	BecomeOwner(&caller);
-	saved = FindKey(values, caller.role) && Run(&set_result, values) > 0;
+	saved = FindKey(values, caller.role) && RunStatement(&set_result, values) > 0;
 	BecomeCaller(&caller);
 	PG_RETURN_BOOL(saved);
 }
@@ -385,7 +347,7 @@ lease_result(PG_FUNCTION_ARGS)
 	BecomeOwner(&caller);
 	if (FindKey(values, caller.role))
 	{
-		result = Found(2, &isnull);
+		result = FoundValue(2, &isnull);
 		if (!isnull)
 		{
 			MemoryContext former = MemoryContextSwitchTo(context);
@@ -407,8 +369,8 @@ NextExpiry(MonoTime now)
 	bool		isnull;
 	Datum		next;
 
-	(void) Run(&next_key, NULL);
-	next = Found(1, &isnull);
+	(void) RunStatement(&next_key, NULL);
+	next = FoundValue(1, &isnull);
 	if (isnull)
 		return MONO_NEVER;
 	return Max(now + (DatumGetTimestampTz(next) - GetCurrentTimestamp()), now + SWEEP_PAUSE);
@@ -422,11 +384,11 @@ SweepKeys(Database *db, MonoTime now)
 	int			removed;
 
 	/* What comes from now on is noted anew. */
-	pg_atomic_write_u64(&db->keys_due, MONO_NEVER);
+	pg_atomic_write_u64(&db->due[CHORE_KEYS], MONO_NEVER);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
-	removed = Run(&remove_keys, values);
-	NoteKeysDue(db, removed == SWEEP_BATCH ? now : NextExpiry(now));
+	removed = RunStatement(&remove_keys, values);
+	NoteDue(db, CHORE_KEYS, removed == SWEEP_BATCH ? now : NextExpiry(now));
 	SPI_finish();
 	PopActiveSnapshot();
 	return removed;

@@ -54,6 +54,9 @@ static TransactionHold *stack = NULL;
 static int	stack_used = 0;
 static int	stack_size = 0;
 
+/* How our leases end if they are not released by name. */
+static EventKind end_kind = EVENT_RELEASED;
+
 static void
 ResolveHold(const Hold *hold, LeaseName *lease)
 {
@@ -107,7 +110,7 @@ StackUntilEnd(Hold *hold)
  * Returns false if it was lost before.
  */
 static bool
-LetGo(Hold *hold)
+LetGo(Hold *hold, EventKind kind)
 {
 	LeaseName	lease;
 	Grant	   *grant;
@@ -123,7 +126,7 @@ LetGo(Hold *hold)
 	if (grant != NULL && hold->by_transaction > 0)
 		grant->scope = SCOPE_TRANSACTION;
 	else if (grant != NULL)
-		EndHeld(&lease, grant);
+		EndHeld(&lease, grant, held ? kind : EVENT_EXPIRED, NULL);
 	UnlockName(&lease);
 	if (hold->by_transaction == 0)
 		ForgetHold(hold);
@@ -139,7 +142,7 @@ EndLevel(int level)
 		Hold	   *hold = stack[--stack_used].hold;
 
 		if (--hold->by_transaction == 0 && hold->by_session == 0)
-			LetGo(hold);
+			LetGo(hold, end_kind);
 	}
 }
 
@@ -194,7 +197,7 @@ ReleaseHolds(bool keep_guarded)
 			continue;
 		if (keep_guarded && hold->by_transaction == 0 && IsGuardedHold(hold))
 			StackUntilEnd(hold);
-		if (LetGo(hold))
+		if (LetGo(hold, end_kind))
 			count++;
 	}
 	return count;
@@ -204,6 +207,7 @@ ReleaseHolds(bool keep_guarded)
 static void
 EndSession(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 {
+	end_kind = EVENT_ORPHANED;
 	EndLevel(0);
 	ReleaseHolds(false);
 }
@@ -335,7 +339,7 @@ GiveUpHold(Grant *grant, Token token, LeaseScope scope)
 	else if (Unstack(hold))
 		hold->by_transaction--;
 	if (hold->by_session == 0 && hold->by_transaction == 0)
-		LetGo(hold);
+		LetGo(hold, EVENT_ABANDONED);
 }
 
 /*

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * settings.h
- *	  The settings that SQL functions look at; module.c defines them.
+ *	  The settings that other files look at; module.c defines them.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,5 +13,8 @@ extern int	MaxTtl;				/* ms */
 extern char *HolderSetting;
 extern char *CorrelationIdSetting;
 extern bool AllowSessionScope;
+extern int	HistoryRetention;	/* s; 0: there is no history */
+extern char *NotifySetting;		/* a LIKE pattern; empty: nothing */
+extern uint32 LoggedEvents;		/* a bit for each EventKind */
 
 #endif							/* LEASE_SETTINGS_H */

@@ -23,6 +23,8 @@ LeaseShared *Shared;
 Grant	   *Grants;
 Chunk	   *Chunks;
 HTAB	   *Names;
+HTAB	   *Stats;
+EventPage  *EventPages;
 LWLockPadded *PartitionLocks;
 LWLockPadded *DatabaseLocks;
 LWLock	   *DeadlockLock;
@@ -40,7 +42,9 @@ RequestSharedMemory(void)
 	size = add_size(size, mul_size(CHUNK_POOL_SIZE, sizeof(Chunk)));
 	size = add_size(size, mul_size(WAITER_COUNT, sizeof(Waiter)));
 	size = add_size(size, mul_size(WAITER_COUNT, sizeof(ShownPins)));
+	size = add_size(size, mul_size(EVENT_PAGES, sizeof(EventPage)));
 	size = add_size(size, hash_estimate_size(GRANT_POOL_SIZE, sizeof(Resource)));
+	size = add_size(size, hash_estimate_size(STATS_SIZE, sizeof(NameStats)));
 	RequestAddinShmemSpace(size);
 	RequestNamedLWLockTranche(PARTITION_TRANCHE, NUM_PARTITIONS);
 	RequestNamedLWLockTranche(DATABASE_TRANCHE, MAX_DATABASES + 1);
@@ -53,9 +57,18 @@ InitPartition(Partition *part)
 	ConditionVariableInit(&part->settled);
 	pg_atomic_init_u64(&part->next_due, MONO_NEVER);
 	dlist_init(&part->dead);
+	dlist_init(&part->stats);
 	for (int level = 0; level < WHEEL_LEVELS; level++)
 		for (int slot = 0; slot < WHEEL_SLOTS; slot++)
 			dlist_init(&part->wheel.slots[level][slot]);
+}
+
+/* Counters of nothing yet. */
+void
+ResetCounters(Counters *counters)
+{
+	memset(counters, 0, sizeof(Counters));
+	counters->margin_min = PG_INT64_MAX;
 }
 
 static void
@@ -65,7 +78,11 @@ InitDatabase(Database *db)
 	ConditionVariableInit(&db->loaded);
 	pg_atomic_init_u32(&db->loaded_ledger, InvalidOid);
 	pg_atomic_init_u32(&db->work, 0);
-	pg_atomic_init_u64(&db->keys_due, MONO_NEVER);
+	for (int i = 0; i < NUM_CHORES; i++)
+		pg_atomic_init_u64(&db->due[i], MONO_NEVER);
+	SpinLockInit(&db->log.mutex);
+	db->log.first = db->log.last = NO_PAGE;
+	ResetCounters(&db->counters);
 	pg_atomic_init_u64(&db->next, 0);
 	pg_atomic_init_u64(&db->ceiling, 0);
 }
@@ -84,6 +101,11 @@ InitFreeLists(void)
 	Shared->free_chunks.count = CHUNK_POOL_SIZE;
 	for (i = 0; i < CHUNK_POOL_SIZE; i++)
 		Chunks[i].next = i + 1;
+
+	SpinLockInit(&Shared->free_pages.mutex);
+	Shared->free_pages.count = EVENT_PAGES;
+	for (i = 0; i < EVENT_PAGES; i++)
+		EventPages[i].next = i + 1;
 }
 
 static void
@@ -111,16 +133,30 @@ InitShared(void)
 	InitFreeLists();
 }
 
-/*
- * Create or find the memory; called from shmem_startup_hook.
- *
- * How names are hashed, compared and kept is the arena's business, which is
- * above this file: it comes in with name_table (hash, match and keycopy set).
- */
-void
-AttachSharedMemory(const HASHCTL *name_table)
+/* A hash table of names, with one of the partitions' locks for each partition. */
+static HTAB *
+AttachNameTable(const char *name, const HASHCTL *functions, Size entry_size, long size)
 {
-	HASHCTL		ctl = *name_table;
+	HASHCTL		ctl = *functions;
+
+	ctl.keysize = sizeof(NameKey);
+	ctl.entrysize = entry_size;
+	ctl.num_partitions = NUM_PARTITIONS;
+	return ShmemInitHash(name, size, size, &ctl,
+						 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_KEYCOPY |
+						 HASH_PARTITION | HASH_FIXED_SIZE);
+}
+
+/*
+ * Create or find the memory; called from shmem_startup_hook.  Returns true if it
+ * is new.
+ *
+ * How names are hashed, compared and kept is the business of files above this
+ * one: it comes in with the tables (hash, match and keycopy set).
+ */
+bool
+AttachSharedMemory(const HASHCTL *name_table, const HASHCTL *stats_table)
+{
 	bool		found;
 	bool		all_found = true;
 
@@ -136,13 +172,10 @@ AttachSharedMemory(const HASHCTL *name_table)
 	all_found &= found;
 	Pins = ShmemInitStruct("lease pins", mul_size(WAITER_COUNT, sizeof(ShownPins)), &found);
 	all_found &= found;
-
-	ctl.keysize = sizeof(NameKey);
-	ctl.entrysize = sizeof(Resource);
-	ctl.num_partitions = NUM_PARTITIONS;
-	Names = ShmemInitHash("lease names", GRANT_POOL_SIZE, GRANT_POOL_SIZE, &ctl,
-						  HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_KEYCOPY |
-						  HASH_PARTITION | HASH_FIXED_SIZE);
+	EventPages = ShmemInitStruct("lease events", mul_size(EVENT_PAGES, sizeof(EventPage)), &found);
+	all_found &= found;
+	Names = AttachNameTable("lease names", name_table, sizeof(Resource), GRANT_POOL_SIZE);
+	Stats = AttachNameTable("lease statistics", stats_table, sizeof(NameStats), STATS_SIZE);
 
 	PartitionLocks = GetNamedLWLockTranche(PARTITION_TRANCHE);
 	DatabaseLocks = GetNamedLWLockTranche(DATABASE_TRANCHE);
@@ -152,6 +185,24 @@ AttachSharedMemory(const HASHCTL *name_table)
 	ClockAttach(&Shared->clock_offset);
 
 	LWLockRelease(AddinShmemInitLock);
+	return !all_found;
+}
+
+/*
+ * The entry of a database, or NULL, without a lock: for those who know that it
+ * stays, or can bear to be told of none.
+ */
+Database *
+EntryOf(Oid database)
+{
+	static Database *last = NULL;
+
+	if (last != NULL && last->oid == database)
+		return last;
+	for (int i = 0; i < MAX_DATABASES; i++)
+		if (Shared->databases[i].oid == database)
+			return last = &Shared->databases[i];
+	return NULL;
 }
 
 void
@@ -182,4 +233,18 @@ RingLauncher(MonoTime due)
 	latch = Shared->launcher_latch;
 	if (latch != NULL)
 		SetLatch(latch);
+}
+
+/* A chore of a database's reaper is due at a time, if not before. */
+void
+NoteDue(Database *db, Chore chore, MonoTime due)
+{
+	uint64		noted = pg_atomic_read_u64(&db->due[chore]);
+
+	if (due == MONO_NEVER)
+		return;
+	while ((uint64) due < noted &&
+		   !pg_atomic_compare_exchange_u64(&db->due[chore], &noted, due))
+		;
+	RingLauncher(due);
 }

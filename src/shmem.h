@@ -4,8 +4,9 @@
  *	  What is where in shared memory, and which lock protects it.
  *
  * The structures only; their behaviour is in arena.c (strings), table.c
- * (resources and grants), wheel.c (what expires next), token.c and
- * database.c (a database's ledger), worker.c (launcher and reapers).
+ * (resources and grants), stats.c (counters), events.c (what is to be told),
+ * wheel.c (what expires next), token.c and database.c (a database's ledger),
+ * worker.c (launcher and reapers).
  *
  * Locks, in the order in which one process may take them:
  *
@@ -15,9 +16,10 @@
  *	   may be held over I/O, and is the only one that may
  *	2. the registry lock (RegistryLock): which database has which entry
  *	3. a partition's lock: all resources and grants whose name hashes there,
- *	   their wheel and their dead.  Under it nobody waits, allocates backend
- *	   memory, does I/O or raises an error.
- *	4. spinlocks: the free lists, a database's worker fields
+ *	   their wheel, their dead and their counters.  Under it nobody waits,
+ *	   allocates backend memory, does I/O or raises an error.
+ *	4. spinlocks: a database's worker fields, counters and event log; then the
+ *	   free lists
  *
  *-------------------------------------------------------------------------
  */
@@ -164,12 +166,15 @@ typedef struct Grant
 	 * which may be in the past.
 	 */
 	MonoTime	deadline;
-	MonoTime	granted_at;		/* min_hold counts from here; without a TTL, when
-								 * it was last renewed */
+	MonoTime	granted_at;		/* min_hold counts from here */
 	uint64		serial;			/* how many grants were held before it, and it;
 								 * 0 if loaded */
 	int64		ttl;			/* what a renewal without a TTL gives, usec */
-	int64		ledger_ttl;		/* what a crash would give it back, usec */
+	union
+	{
+		int64		ledger_ttl; /* detached: what a crash would give it back, usec */
+		MonoTime	renewed_at; /* others: when that was; without a TTL */
+	};
 	TimestampTz acquired_at;	/* wall clock, for people */
 	XLogRecPtr	lsn;			/* where its row ends in WAL; 0 if loaded */
 	Oid			owner;
@@ -219,6 +224,7 @@ typedef struct Waiter
 								 * the token comes from */
 	Token		token;			/* SERVED: of its grant, if that is HELD */
 	uint32		generation;		/* counts its waits */
+	uint32		length;			/* of the queue; if it is first in it */
 	int			partition;
 	MonoTime	since;
 	MonoTime	wake_at;		/* until when it means to sleep */
@@ -240,6 +246,49 @@ typedef struct Wheel
 	dlist_head	slots[WHEEL_LEVELS][WHEEL_SLOTS];
 } Wheel;
 
+/*
+ * Counters and histograms of a name, or of a database.  Bucket i of a histogram
+ * counts what took at most BUCKET_BOUND(i), and more than that of i - 1; the last
+ * one all that took longer.
+ */
+#define NUM_BUCKETS			32
+#define BUCKET_BOUND(i)		(INT64CONST(64) << (i)) /* usec */
+
+typedef struct Counters
+{
+	uint64		events[NUM_EVENTS];
+	uint64		contended;		/* attempts that found the name taken */
+	uint64		renewed;
+	int64		wait_total;		/* usec */
+	int64		wait_max;
+	int64		hold_total;
+	int64		hold_max;
+	int64		margin_min;		/* of the TTL that renewals found left;
+								 * PG_INT64_MAX: there were none */
+	uint64		longest_queue;
+	uint64		waits[NUM_BUCKETS];
+	uint64		holds[NUM_BUCKETS];
+	uint64		margins[NUM_BUCKETS];
+} Counters;
+
+/*
+ * The statistics of a name.  Those that have not been used for longest make room
+ * for others; their counts stay in the database's.
+ */
+#define STATS_PER_PARTITION	48
+
+typedef struct NameStats
+{
+	NameKey		key;			/* hash key, must be first; at.probe is our name */
+	dlist_node	in_use;			/* the partition's, last used first */
+	Oid			owner;			/* who took it last, or wanted to */
+	TimestampTz since;
+	TimestampTz last_used;
+	int64		ttl;			/* of the last grant or renewal */
+	Counters	counters;
+	char		name[LEASE_NAME_MAX];
+} NameStats;
+
 typedef struct Partition
 {
 	ConditionVariable settled;	/* a RESERVED or ENDING grant went on */
@@ -247,8 +296,48 @@ typedef struct Partition
 								 * written under the lock, read without */
 	dlist_head	dead;
 	uint32		ndead;
+	dlist_head	stats;			/* NameStats */
+	uint32		nstats;
 	Wheel		wheel;
 } Partition;
+
+/*
+ * Events wait in pages, of a pool for all databases, until a reaper has written
+ * them to a table.
+ */
+#define EVENT_PAGE_SIZE		8192
+#define EVENT_PAGES			256
+#define NO_PAGE				PG_UINT32_MAX
+
+typedef struct EventPage
+{
+	uint32		next;			/* of the log, or of the free list */
+	uint32		used;			/* bytes */
+	uint32		count;			/* events */
+	uint32		unused;			/* so that events are aligned */
+	char		bytes[EVENT_PAGE_SIZE - 4 * sizeof(uint32)];
+} EventPage;
+
+/* The events of a database that nobody has written yet, in order. */
+typedef struct EventLog
+{
+	slock_t		mutex;
+	uint32		first;
+	uint32		last;			/* the page that is being filled */
+	uint32		npages;
+	uint64		pending;		/* how many events are in there, or in a reaper's hand */
+	uint64		lost;			/* how many did not fit, or could not be written */
+	uint64		sequence;		/* of the last one */
+} EventLog;
+
+/* What a reaper does at times, besides ending rows of dead grants. */
+typedef enum Chore
+{
+	CHORE_KEYS,					/* remove expired keys of lease.once */
+	CHORE_EVENTS,				/* write events */
+	CHORE_TRIM,					/* remove old events */
+	NUM_CHORES
+} Chore;
 
 typedef enum DatabaseState
 {
@@ -278,7 +367,13 @@ typedef struct Database
 
 	ConditionVariable loaded;	/* state left LOADING */
 	pg_atomic_uint32 work;		/* there are dead grants to end */
-	pg_atomic_uint64 keys_due;	/* MonoTime at which keys of lease.once expire */
+	pg_atomic_uint64 due[NUM_CHORES];	/* MonoTime of each chore */
+
+	EventLog	log;
+
+	/* Under mutex. */
+	Counters	counters;		/* of names that made room, and of no name */
+	TimestampTz counted_since;
 
 	/* Written under the database's lock, once LOADED. */
 	RelFileNumber relnumber;	/* the file that the TIDs are of */
@@ -308,6 +403,7 @@ typedef struct LeaseShared
 								 * hand that is neither free nor used */
 	FreeList	free_grants;
 	FreeList	free_chunks;
+	FreeList	free_pages;
 	Partition	partitions[NUM_PARTITIONS];
 	Database	databases[MAX_DATABASES];
 } LeaseShared;
@@ -317,6 +413,8 @@ extern LeaseShared *Shared;
 extern Grant *Grants;
 extern Chunk *Chunks;
 extern HTAB *Names;
+extern HTAB *Stats;
+extern EventPage *EventPages;
 extern Waiter *Waiters;			/* one for each backend, by its number */
 extern ShownPins *Pins;			/* likewise */
 
@@ -327,6 +425,7 @@ extern int	MaxLeases;
 #define GRANT_RESERVE		(RESERVE_GRANTS + WAITER_COUNT)
 #define GRANT_POOL_SIZE		((uint32) MaxLeases + GRANT_RESERVE)
 #define CHUNK_POOL_SIZE		(GRANT_POOL_SIZE * CHUNKS_PER_LEASE)
+#define STATS_SIZE			(NUM_PARTITIONS * STATS_PER_PARTITION)
 
 #define PartitionLock(i)	(&PartitionLocks[i].lock)
 #define DatabaseLock(db)	(&DatabaseLocks[(db) - Shared->databases].lock)
@@ -337,8 +436,11 @@ extern LWLockPadded *DatabaseLocks;
 extern LWLock *DeadlockLock;
 
 extern void RequestSharedMemory(void);
-extern void AttachSharedMemory(const HASHCTL *name_table);
+extern bool AttachSharedMemory(const HASHCTL *name_table, const HASHCTL *stats_table);
+extern void ResetCounters(Counters *counters);
+extern Database *EntryOf(Oid database);
 extern void RequirePreloaded(void);
 extern void RingLauncher(MonoTime due);
+extern void NoteDue(Database *db, Chore chore, MonoTime due);
 
 #endif							/* LEASE_SHMEM_H */

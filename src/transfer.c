@@ -225,10 +225,15 @@ AwaitUnpinned(const LeaseName *lease, Token token, Grant *grant)
  * ended otherwise.
  */
 static bool
-ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *grant)
+ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *grant,
+			 const Span *to_holder)
 {
 	Grant	   *former;
 	MonoTime	now;
+	char		detail[LEASE_LABEL_MAX + 64];
+
+	snprintf(detail, sizeof(detail), "to \"%.*s\" with token " INT64_FORMAT,
+			 (int) to_holder->length, to_holder->data, grant->token);
 
 	LockName(lease, LW_EXCLUSIVE);
 	now = MonotonicNow();
@@ -237,8 +242,8 @@ ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *gr
 		former = NULL;
 	if (former != NULL)
 	{
-		ClaimGrant(former, 0);
-		StartHolding(lease, grant, now);
+		ClaimHeld(lease, former, 0, EVENT_TRANSFERRED, detail);
+		StartHolding(lease, grant, now, EVENT_RECEIVED, 0);
 	}
 	else
 		ClaimReserved(grant);
@@ -279,7 +284,7 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 		PublishSuccessor(&open, &lease, grant, &row);
 		AwaitUnpinned(&lease, token, grant);
 		new_token = row.token;
-		if (!ReplaceGrant(&open, &lease, token, grant))
+		if (!ReplaceGrant(&open, &lease, token, grant, to_holder))
 			new_token = INVALID_TOKEN;
 	}
 	RESUME_INTERRUPTS();

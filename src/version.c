@@ -150,11 +150,17 @@ lease_check_token(PG_FUNCTION_ARGS)
 
 	RequireColumnSet(trigdata, column, "Set it to the fencing token of your lease.");
 	if (given < present)
+	{
+		Span		nameless = SpanOf("");
+
+		RecordMisuse(&nameless, given, EVENT_REJECTED,
+					 psprintf("row of table %s", RelationGetRelationName(trigdata->tg_relation)));
 		ereport(ERROR,
 				(errcode(ERRCODE_STALE_TOKEN),
 				 errmsg("stale token " INT64_FORMAT " for a row of table \"%s\"",
 						given, RelationGetRelationName(trigdata->tg_relation)),
 				 errdetail("The row was written with token " INT64_FORMAT ".", present)));
+	}
 	if (given > present)
 		RequireGrantedToken(given);
 	return PointerGetDatum(trigdata->tg_newtuple);

@@ -25,6 +25,7 @@
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
 
+#include "caller.h"
 #include "clock.h"
 #include "deadlock.h"
 #include "queue.h"
@@ -39,10 +40,14 @@
  */
 #define SETTLE_DOWN_AFTER	(20 * 1000)
 
+/* If our wait ends with an error, what that is to others. */
+static EventKind failure;
+
 typedef struct Wait
 {
 	const LeaseName *lease;
 	const Span *name;
+	Span		correlation_id;
 	MonoTime	since;
 	MonoTime	limit;			/* when to give up */
 	bool		lock_timeout;	/* because of that setting */
@@ -86,11 +91,8 @@ EndOverdue(const LeaseName *lease)
 		if (WaiterState(MyWaiter) == WAIT_QUEUED)
 			grant = FindOverdue(MyWaiter->resource, MonotonicNow());
 		more = grant != NULL;
-		detached = more && IsDetached(grant);
-		if (detached)
-			ClaimGrant(grant, 0);
-		else if (more)
-			EndHeld(lease, grant);
+		if (more)
+			detached = ClaimOverdue(lease, grant);
 		UnlockName(lease);
 		if (detached)
 			FinishGrant(&open, lease, grant);
@@ -256,12 +258,15 @@ DescribeObstacle(const LeaseName *lease)
 pg_noreturn static void
 GiveUp(const Wait *wait)
 {
+	char	   *obstacle = DescribeObstacle(wait->lease);
+
+	failure = EVENT_TIMEOUT;
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 wait->lock_timeout ? errmsg("canceling statement due to lock timeout") :
 			 errmsg("could not obtain lease \"%.*s\" in time",
 					(int) wait->name->length, wait->name->data),
-			 errdetail_internal("%s", DescribeObstacle(wait->lease))));
+			 errdetail_internal("%s", obstacle)));
 }
 
 /* What log_lock_waits has to say, as the server does of its locks. */
@@ -274,7 +279,8 @@ LogWait(const Wait *wait, const char *what, const char *detail)
 			(errmsg("process %d %s lease \"%.*s\" after " INT64_FORMAT ".%03d ms",
 					MyProcPid, what, (int) wait->name->length, wait->name->data,
 					usec / 1000, (int) (usec % 1000)),
-			 detail != NULL ? errdetail_internal("%s", detail) : 0));
+			 detail != NULL ? errdetail_internal("%s", detail) : 0,
+			 CorrelationContext(wait->correlation_id)));
 }
 
 /*
@@ -292,17 +298,20 @@ LookAround(Wait *wait, MonoTime now)
 	if (now < wait->check_at)
 		return;
 	wait->check_at = now + (int64) DeadlockTimeout * 1000;
+	failure = EVENT_DEADLOCK;
 	CheckDeadlock(wait->lease);
+	failure = EVENT_CANCELLED;
 	if (log_lock_waits && !wait->logged)
 		LogWait(wait, "still waiting for", DescribeObstacle(wait->lease));
 	wait->logged = true;
 }
 
-/* The wait is over, well or not. */
-void
+/* The wait is over, well or not.  Returns what ended it, if it was an error. */
+EventKind
 StopWaiting(void)
 {
 	set_ps_display_remove_suffix();
+	return failure;
 }
 
 /*
@@ -310,19 +319,21 @@ StopWaiting(void)
  * the caller calls StopWaiting.
  */
 void
-WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at)
+WaitInQueue(const LeaseName *lease, const Span *name, Span correlation_id, MonoTime give_up_at)
 {
 	MonoTime	until = MyWaiter->wake_at;
 	MonoTime	now = MonotonicNow();
 	Wait		wait = {
 		.lease = lease,
 		.name = name,
+		.correlation_id = correlation_id,
 		.since = now,
 		.limit = give_up_at,
 		.round_at = now + Min((int64) DeadlockTimeout * 1000, ROUND),
 		.check_at = now + (int64) DeadlockTimeout * 1000
 	};
 
+	failure = EVENT_CANCELLED;
 	if (LockTimeout > 0 && now + (int64) LockTimeout * 1000 < give_up_at)
 	{
 		wait.limit = now + (int64) LockTimeout * 1000;

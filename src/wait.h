@@ -10,8 +10,9 @@
 
 #include "queue.h"
 
-extern void WaitInQueue(const LeaseName *lease, const Span *name, MonoTime give_up_at);
-extern void StopWaiting(void);
+extern void WaitInQueue(const LeaseName *lease, const Span *name, Span correlation_id,
+						MonoTime give_up_at);
+extern EventKind StopWaiting(void);
 extern void CheckClient(void);
 
 #endif							/* LEASE_WAIT_H */

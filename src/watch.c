@@ -14,7 +14,6 @@
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -31,6 +30,7 @@
 #include "clock.h"
 #include "grant.h"
 #include "queue.h"
+#include "rows.h"
 
 PG_FUNCTION_INFO_V1(lease_live_leases);
 PG_FUNCTION_INFO_V1(lease_live_waiters);
@@ -64,62 +64,6 @@ enum
 	Ncols_live
 };
 
-typedef struct RowBuilder
-{
-	ReturnSetInfo *rsinfo;
-	Datum		values[Ncols_live];
-	bool		nulls[Ncols_live];
-} RowBuilder;
-
-static void
-Put(RowBuilder *row, int column, Datum value)
-{
-	row->values[column] = value;
-	row->nulls[column] = false;
-}
-
-static void
-PutSpan(RowBuilder *row, int column, Span span)
-{
-	Put(row, column, PointerGetDatum(cstring_to_text_with_len(span.data, span.length)));
-}
-
-/* A text that is NULL if empty. */
-static void
-PutOptional(RowBuilder *row, int column, Span span)
-{
-	if (span.length > 0)
-		PutSpan(row, column, span);
-}
-
-static void
-PutUsec(RowBuilder *row, int column, int64 usec)
-{
-	Interval   *interval = palloc0(sizeof(Interval));
-
-	interval->time = usec;
-	Put(row, column, IntervalPGetDatum(interval));
-}
-
-static void
-ClearRow(RowBuilder *row)
-{
-	memset(row->nulls, true, sizeof(row->nulls));
-}
-
-static void
-EmitRow(RowBuilder *row)
-{
-	tuplestore_putvalues(row->rsinfo->setResult, row->rsinfo->setDesc, row->values, row->nulls);
-}
-
-static bool
-MayReadOwner(Oid owner)
-{
-	return has_privs_of_role(GetUserId(), owner) ||
-		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
-}
-
 /* What memory and ledger both know. */
 static void
 PutLedgerRow(RowBuilder *row, const LedgerRow *ledger_row)
@@ -151,7 +95,7 @@ PutLedgerRow(RowBuilder *row, const LedgerRow *ledger_row)
 static MonoTime
 RenewedAt(const Grant *grant)
 {
-	return grant->deadline == MONO_NEVER ? grant->granted_at : grant->deadline - grant->ttl;
+	return grant->deadline == MONO_NEVER ? grant->renewed_at : grant->deadline - grant->ttl;
 }
 
 /* What only memory knows. */
@@ -237,7 +181,6 @@ ShowMemory(RowBuilder *row)
 
 			ledger_row.metadata = SpanOf(metadata != NULL ? metadata : "");
 		}
-		ClearRow(row);
 		PutLedgerRow(row, &ledger_row);
 		PutGrant(row, &info.grant, MonotonicNow());
 		Put(row, Col_waiters, Int64GetDatum(waiters));
@@ -338,7 +281,6 @@ ShowLedger(RowBuilder *row)
 
 		if (IsSuperseded(collector.candidates, i))
 			continue;
-		ClearRow(row);
 		PutLedgerRow(row, candidate);
 		Put(row, Col_durable, BoolGetDatum(true));
 		EmitRow(row);
@@ -352,8 +294,7 @@ lease_live_leases(PG_FUNCTION_ARGS)
 	RowBuilder	row;
 
 	RequirePreloaded();
-	InitMaterializedSRF(fcinfo, 0);
-	row.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	StartRows(&row, fcinfo);
 	if (RecoveryInProgress())
 		ShowLedger(&row);
 	else
@@ -374,10 +315,12 @@ enum
 	Waiter_since,
 	Waiter_waited,
 	Waiter_blocked_by,
+	Waiter_correlation_id,
 	Ncols_waiter
 };
 
-StaticAssertDecl((int) Ncols_waiter <= (int) Ncols_live, "a row of waiters fits into a RowBuilder");
+StaticAssertDecl((int) Ncols_live <= MAX_COLUMNS && (int) Ncols_waiter <= MAX_COLUMNS,
+				 "rows fit into a RowBuilder");
 
 /* A copy of a place in a queue that needs no lock to look at. */
 typedef struct WaiterInfo
@@ -461,11 +404,11 @@ PutWaiter(RowBuilder *row, const WaiterInfo *info)
 	qsort(info->tokens, info->ntokens, sizeof(Token), CompareTokens);
 	for (int i = 0; i < info->ntokens; i++)
 		tokens[i] = Int64GetDatum(info->tokens[i]);
-	ClearRow(row);
 	if (MayReadOwner(wanted->grant.owner))
 	{
 		PutSpan(row, Waiter_name, SpanOf(wanted->name));
 		PutSpan(row, Waiter_holder, SpanOf(wanted->holder));
+		PutOptional(row, Waiter_correlation_id, SpanOf(wanted->correlation_id));
 	}
 	Put(row, Waiter_position, Int32GetDatum(info->position));
 	Put(row, Waiter_owner, ObjectIdGetDatum(wanted->grant.owner));
@@ -489,8 +432,7 @@ lease_live_waiters(PG_FUNCTION_ARGS)
 	WaiterInfo	info = {.room = 64};
 
 	RequirePreloaded();
-	InitMaterializedSRF(fcinfo, 0);
-	row.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	StartRows(&row, fcinfo);
 	info.tokens = palloc(sizeof(Token) * info.room);
 	for (uint32 i = 0; i < WAITER_COUNT; i++)
 	{
@@ -517,6 +459,8 @@ enum
 	Col_worker_state,
 	Col_last_reap,
 	Col_waiting,
+	Col_history_lost,
+	Col_history_pending,
 	Ncols_status
 };
 
@@ -527,11 +471,17 @@ PutPrimaryStatus(Database *db, Datum *values, bool *nulls)
 	TimestampTz last_reap;
 	bool		reaping;
 	bool		launched = pg_atomic_read_u32(&Shared->launcher_pid) != 0;
+	uint64		lost;
+	uint64		pending;
 
 	SpinLockAcquire(&db->mutex);
 	last_reap = db->last_reap;
 	reaping = db->reaper_pid != 0;
 	SpinLockRelease(&db->mutex);
+	SpinLockAcquire(&db->log.mutex);
+	lost = db->log.lost;
+	pending = db->log.pending;
+	SpinLockRelease(&db->log.mutex);
 
 	values[Col_epoch] = Int64GetDatum(TokenEpoch(next));
 	values[Col_next_token] = Int64GetDatum(next);
@@ -542,6 +492,8 @@ PutPrimaryStatus(Database *db, Datum *values, bool *nulls)
 	values[Col_last_reap] = TimestampTzGetDatum(last_reap);
 	nulls[Col_last_reap] = last_reap == 0;
 	values[Col_waiting] = Int64GetDatum(pg_atomic_read_u32(&Shared->waiting));
+	values[Col_history_lost] = Int64GetDatum(lost);
+	values[Col_history_pending] = Int64GetDatum(pending);
 }
 
 static void
@@ -559,6 +511,8 @@ PutStandbyStatus(Relation ledger, Datum *values, bool *nulls)
 	nulls[Col_leases_used] = true;
 	nulls[Col_last_reap] = true;
 	nulls[Col_waiting] = true;
+	nulls[Col_history_lost] = true;
+	nulls[Col_history_pending] = true;
 	values[Col_worker_state] = CStringGetTextDatum("standby");
 }
 

@@ -4,9 +4,10 @@
  *	  Launcher and reapers: those who notice what nobody asks for.
  *
  * The launcher is connected to no database.  It keeps time: it puts expired grants on the
- * dead lists, and starts a reaper in each database that has dead grants, or keys
- * of lease.once that expired.  A reaper ends their rows, and leaves after a
- * second without work, or when DDL on its database wants it out.
+ * dead lists, and starts a reaper in each database that has dead grants, or a
+ * chore that is due.  A reaper ends the grants' rows, removes keys of lease.once
+ * that expired, writes events, and leaves after a second without work, or when
+ * DDL on its database wants it out.
  *
  * Nothing depends on either: an expired grant is gone for every reader, and an
  * acquirer ends what is in its way.  If a worker dies, finds no slot or cannot
@@ -38,6 +39,8 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "events.h"
+#include "history.h"
 #include "record.h"
 #include "worker.h"
 
@@ -99,6 +102,23 @@ RegisterReaper(Oid database)
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
+static bool
+IsDue(Database *db, Chore chore, MonoTime now)
+{
+	return pg_atomic_read_u64(&db->due[chore]) <= (uint64) now;
+}
+
+/* When the next chore of a database is due. */
+static MonoTime
+NextChore(Database *db)
+{
+	uint64		due = MONO_NEVER;
+
+	for (int i = 0; i < NUM_CHORES; i++)
+		due = Min(due, pg_atomic_read_u64(&db->due[i]));
+	return (MonoTime) due;
+}
+
 /*
  * See that a database with something to reap has a reaper that knows.  Returns
  * when to look again.
@@ -109,17 +129,17 @@ TendDatabase(Database *db, MonoTime now)
 	static bool told = false;
 	Latch	   *latch = NULL;
 	MonoTime	retry_at;
-	MonoTime	keys_due;
+	MonoTime	due;
 	bool		start;
 	Oid			oid = db->oid;
 
 	if (oid == InvalidOid)
 		return MONO_NEVER;
-	keys_due = (MonoTime) pg_atomic_read_u64(&db->keys_due);
-	if (keys_due <= now)
+	due = NextChore(db);
+	if (due <= now)
 		pg_atomic_write_u32(&db->work, 1);
 	else if (pg_atomic_read_u32(&db->work) == 0)
-		return keys_due;
+		return due;
 
 	SpinLockAcquire(&db->mutex);
 	if (db->reaper_pid != 0)
@@ -133,7 +153,7 @@ TendDatabase(Database *db, MonoTime now)
 	if (latch != NULL)
 	{
 		SetLatch(latch);
-		return keys_due > now ? keys_due : MONO_NEVER;
+		return due > now ? due : MONO_NEVER;
 	}
 	if (start)
 	{
@@ -183,6 +203,15 @@ LauncherSleep(MonoTime wake)
 			  (until - now + 999) / 1000, NamedWaitEvent("LeaseLauncher"));
 }
 
+/* Another time may be set for how long history is kept. */
+static void
+TrimAll(void)
+{
+	for (int i = 0; i < MAX_DATABASES; i++)
+		if (pg_atomic_read_u32(&Shared->databases[i].loaded_ledger) != InvalidOid)
+			NoteDue(&Shared->databases[i], CHORE_TRIM, 0);
+}
+
 /* The launcher. */
 void
 LeaseLauncherMain(Datum arg pg_attribute_unused())
@@ -211,6 +240,7 @@ LeaseLauncherMain(Datum arg pg_attribute_unused())
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			TrimAll();
 		}
 		LauncherSleep(LauncherRound());
 	}
@@ -245,15 +275,16 @@ DetachReaper(int code, Datum arg)
 		db->reaper_latch = NULL;
 	}
 	SpinLockRelease(&db->mutex);
+	DropEventsInHand(db);
 
 	/* What we left undone, or came up since our last look, needs another. */
 	if (code != 0)
 	{
 		pg_atomic_write_u32(&db->work, 1);
-		pg_atomic_write_u64(&db->keys_due, 0);
+		for (int i = 0; i < NUM_CHORES; i++)
+			pg_atomic_write_u64(&db->due[i], 0);
 	}
-	if (pg_atomic_read_u32(&db->work) != 0 ||
-		pg_atomic_read_u64(&db->keys_due) != MONO_NEVER)
+	if (pg_atomic_read_u32(&db->work) != 0 || NextChore(db) != MONO_NEVER)
 		RingLauncher(0);
 }
 
@@ -277,6 +308,7 @@ SetReaperDefaults(void)
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"transaction_timeout", "0"},
+		{"synchronous_commit", "off"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},
@@ -305,24 +337,34 @@ IsOrdinaryDatabase(void)
 	return ordinary;
 }
 
-/* One transaction's worth of reaping; returns how many rows were ended or removed. */
+/*
+ * One transaction's worth of reaping, and what else is due; returns how many rows
+ * were ended, removed or written.
+ */
 static int
 ReaperRound(Database *db)
 {
 	LeaseDatabase open;
+	MonoTime	now = MonotonicNow();
+	bool		dropped;
 	int			reaped = 0;
 
 	pgstat_report_activity(STATE_RUNNING, "ending rows of lease.ledger");
 	StartTransactionCommand();
-	if (!ForgetDroppedLedger(db))
+	dropped = ForgetDroppedLedger(db);
+	if (!dropped)
 	{
 		OpenDatabaseForWrite(&open);
 		reaped = ReapGrants(&open, REAPER_BATCH);
 		CloseDatabase(&open);
-		if (pg_atomic_read_u64(&db->keys_due) <= (uint64) MonotonicNow())
-			reaped += SweepKeys(db, MonotonicNow());
+		if (IsDue(db, CHORE_KEYS, now))
+			reaped += SweepKeys(db, now);
+		if (IsDue(db, CHORE_TRIM, now))
+			TrimHistory(db);
 	}
 	CommitTransactionCommand();
+	if (!dropped && IsDue(db, CHORE_EVENTS, now))
+		reaped += WriteEvents(db);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
@@ -342,6 +384,11 @@ ReapUntilIdle(Database *db)
 	{
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
 
 		/* Cleared before the round: what dies during it is noted again. */
 		if (pg_atomic_exchange_u32(&db->work, 0) != 0 && ReaperRound(db) > 0)
@@ -371,6 +418,7 @@ LeaseReaperMain(Datum arg)
 	Oid			oid = DatumGetObjectId(arg);
 	Database   *db = FindDatabase(oid);
 
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	if (db == NULL || !AttachReaper(db))
@@ -385,7 +433,10 @@ LeaseReaperMain(Datum arg)
 		PutOffReaper(db, 0);
 	}
 	else
+	{
+		ForgetEvents(db);
 		PutOffReaper(db, MonotonicNow() + REAPER_AVOID);
+	}
 	proc_exit(0);
 }
 

@@ -85,7 +85,7 @@ SELECT is_empty(
 -- What users call: as they may rely on it.
 SELECT bag_eq(
 	$$SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_temp.function
-	  WHERE proname NOT IN ('protect_ledger', 'live_leases', 'live_waiters', 'server_status', 'user_objects')$$,
+	  WHERE proname NOT IN ('protect_ledger', 'live_leases', 'live_waiters', 'server_status', 'live_stats', 'histograms', 'user_objects')$$,
 	$$VALUES
 	('acquire', 'name text, ttl interval DEFAULT NULL::interval, wait interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
 	('try_acquire_all', 'names text[], ttl interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'TABLE(name text, token bigint)'),
@@ -105,6 +105,7 @@ SELECT bag_eq(
 	('transfer', 'name text, token bigint, to_holder text', 'bigint'),
 	('force_release', 'name text, reason text, token bigint DEFAULT NULL::bigint, reopen boolean DEFAULT false', 'integer'),
 	('new_epoch', 'reason text', 'bigint'),
+	('reset_stats', '', 'void'),
 	('is_held', 'name text, token bigint', 'boolean'),
 	('guard', 'name text, token bigint', 'bigint'),
 	('check_guard', '', 'trigger'),
@@ -146,6 +147,7 @@ SELECT bag_eq(
 	('enable_versioning', 'v', 'u', false), ('disable_versioning', 'v', 'u', false), ('compare_and_set', 'v', 'u', false),
 	('once', 'v', 'u', false), ('save_result', 'v', 'u', false), ('result', 'v', 'r', false),
 	('is_held', 'v', 'r', false), ('live_leases', 'v', 'r', false), ('server_status', 'v', 'r', false),
+	('live_stats', 'v', 'r', false), ('histograms', 'v', 'r', false), ('reset_stats', 'v', 'u', false),
 	('protect_ledger', 'v', 'u', false)$$,
 	'the functions are volatile, and parallel as far as they may be');
 
@@ -165,12 +167,14 @@ SELECT bag_eq(
 		'lease.compare_and_set(regclass,jsonb,bigint,jsonb)', 'lease.once(text,interval)', 'lease.save_result(text,jsonb)',
 		'lease.result(text)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
 		'lease.renew(text,bigint,interval)', 'lease.renew_all(text[],bigint[],interval)', 'lease.server_status()',
-		'lease.transfer(text,bigint,text)',
+		'lease.transfer(text,bigint,text)', 'lease.live_stats()', 'lease.histograms()',
 		'lease.try_acquire(text,interval,text,text,text,text,text,interval,interval,jsonb)',
 		'lease.try_renew(text,bigint,interval)']) f
 	  UNION ALL VALUES
 	  ('PROCEDURE lease.campaign(text,interval,interval,text,text,text,text,text,interval,interval,jsonb,bigint)'),
-	  ('TABLE lease.leases'), ('TABLE lease.waiters'), ('TABLE lease.status'), ('TABLE lease.protected_tables')$$,
+	  ('TABLE lease.leases'), ('TABLE lease.waiters'), ('TABLE lease.status'), ('TABLE lease.protected_tables'),
+	  ('TABLE lease.stats'), ('TABLE lease.totals'), ('TABLE lease.wait_histogram'), ('TABLE lease.hold_histogram'),
+	  ('TABLE lease.history')$$,
 	'lease.allow grants what users need');
 
 --
@@ -194,7 +198,8 @@ SELECT bag_eq(
 	  WHERE attrelid = 'lease.waiters'::regclass AND attnum > 0$$,
 	$$VALUES (1::smallint, 'name', 'text'), (2, 'position', 'integer'), (3, 'holder', 'text'), (4, 'owner', 'name'),
 	  (5, 'pid', 'integer'), (6, 'mode', 'text'), (7, 'permits', 'integer'),
-	  (8, 'waiting_since', 'timestamp with time zone'), (9, 'waited', 'interval'), (10, 'blocked_by', 'bigint[]')$$,
+	  (8, 'waiting_since', 'timestamp with time zone'), (9, 'waited', 'interval'), (10, 'blocked_by', 'bigint[]'),
+	  (11, 'correlation_id', 'text')$$,
 	'lease.waiters has its columns');
 
 SELECT bag_eq(
@@ -209,10 +214,68 @@ SELECT bag_eq(
 	  WHERE attrelid = 'lease.status'::regclass AND attnum > 0$$,
 	$$VALUES (1::smallint, 'version', 'text'), (2, 'epoch', 'bigint'), (3, 'timeline', 'bigint'), (4, 'next_token', 'bigint'),
 	  (5, 'leases_used', 'bigint'), (6, 'leases_allowed', 'bigint'), (7, 'waiters', 'bigint'), (8, 'ledger_size', 'bigint'),
-	  (9, 'ledger_garbage', 'bigint'), (10, 'worker_state', 'text'), (11, 'last_reap', 'timestamp with time zone')$$,
+	  (9, 'ledger_garbage', 'bigint'), (10, 'worker_state', 'text'), (11, 'last_reap', 'timestamp with time zone'),
+	  (12, 'history_lost', 'bigint'), (13, 'history_pending', 'bigint')$$,
 	'lease.status has its columns');
 
 SELECT is(count(*), 1::bigint, 'lease.status has one row') FROM lease.status;
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.stats'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'name', 'text'), (2, 'acquired', 'bigint'), (3, 'contended', 'bigint'),
+	  (4, 'contention_rate', 'double precision'), (5, 'wait_total', 'interval'), (6, 'wait_mean', 'interval'),
+	  (7, 'wait_max', 'interval'), (8, 'hold_total', 'interval'), (9, 'hold_mean', 'interval'), (10, 'hold_max', 'interval'),
+	  (11, 'margin_min', 'interval'), (12, 'margin_p01', 'interval'), (13, 'renewed', 'bigint'), (14, 'released', 'bigint'),
+	  (15, 'expired', 'bigint'), (16, 'orphaned', 'bigint'), (17, 'forced', 'bigint'), (18, 'transferred', 'bigint'),
+	  (19, 'received', 'bigint'), (20, 'abandoned', 'bigint'), (21, 'refused', 'bigint'), (22, 'timeouts', 'bigint'),
+	  (23, 'deadlocks', 'bigint'), (24, 'cancelled', 'bigint'), (25, 'rejected', 'bigint'), (26, 'guard_failures', 'bigint'),
+	  (27, 'longest_queue', 'bigint'), (28, 'ttl', 'interval'), (29, 'last_used', 'timestamp with time zone'),
+	  (30, 'since', 'timestamp with time zone')$$,
+	'lease.stats has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.totals'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'acquired', 'bigint'), (2, 'contended', 'bigint'), (3, 'contention_rate', 'double precision'),
+	  (4, 'wait_total', 'interval'), (5, 'wait_mean', 'interval'), (6, 'wait_max', 'interval'), (7, 'hold_total', 'interval'),
+	  (8, 'hold_mean', 'interval'), (9, 'hold_max', 'interval'), (10, 'margin_min', 'interval'), (11, 'margin_p01', 'interval'),
+	  (12, 'renewed', 'bigint'), (13, 'released', 'bigint'), (14, 'expired', 'bigint'), (15, 'orphaned', 'bigint'),
+	  (16, 'forced', 'bigint'), (17, 'transferred', 'bigint'), (18, 'received', 'bigint'), (19, 'abandoned', 'bigint'),
+	  (20, 'refused', 'bigint'), (21, 'timeouts', 'bigint'), (22, 'deadlocks', 'bigint'), (23, 'cancelled', 'bigint'),
+	  (24, 'rejected', 'bigint'), (25, 'guard_failures', 'bigint'), (26, 'longest_queue', 'bigint'),
+	  (27, 'since', 'timestamp with time zone')$$,
+	'lease.totals has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.wait_histogram'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'upper_bound', 'interval'), (2, 'count', 'bigint')$$,
+	'lease.wait_histogram has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.hold_histogram'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'upper_bound', 'interval'), (2, 'count', 'bigint')$$,
+	'lease.hold_histogram has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.history'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'at', 'timestamp with time zone'), (2, 'event', 'text'), (3, 'name', 'text'), (4, 'token', 'bigint'),
+	  (5, 'mode', 'text'), (6, 'scope', 'text'), (7, 'holder', 'text'), (8, 'owner', 'name'), (9, 'pid', 'integer'),
+	  (10, 'correlation_id', 'text'), (11, 'waited', 'interval'), (12, 'held', 'interval'), (13, 'detail', 'text'),
+	  (14, 'seq', 'bigint')$$,
+	'lease.history has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.events'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'seq', 'bigint'), (2, 'at', 'timestamp with time zone'), (3, 'event', 'text'), (4, 'name', 'text'),
+	  (5, 'token', 'bigint'), (6, 'mode', 'text'), (7, 'scope', 'text'), (8, 'holder', 'text'), (9, 'owner', 'oid'),
+	  (10, 'pid', 'integer'), (11, 'correlation_id', 'text'), (12, 'waited', 'interval'), (13, 'held', 'interval'),
+	  (14, 'detail', 'text')$$,
+	'the table of events has the columns that the library knows by number');
 
 --
 -- The ledger
@@ -289,7 +352,10 @@ SELECT bag_eq(
 	('lease.max_ttl', 'integer', 'ms', 'superuser', '1', '2147483647', '86400000'),
 	('lease.holder', 'string', NULL, 'user', NULL, NULL, ''),
 	('lease.correlation_id', 'string', NULL, 'user', NULL, NULL, ''),
-	('lease.allow_session_scope', 'bool', NULL, 'superuser', NULL, NULL, 'on')$$,
+	('lease.allow_session_scope', 'bool', NULL, 'superuser', NULL, NULL, 'on'),
+	('lease.history_retention', 'integer', 's', 'sighup', '0', '2147483647', '604800'),
+	('lease.notify', 'string', NULL, 'sighup', NULL, NULL, ''),
+	('lease.log_events', 'string', NULL, 'sighup', NULL, NULL, 'none')$$,
 	'the settings have their units, bounds and defaults');
 
 SELECT is_empty(

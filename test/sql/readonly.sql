@@ -16,7 +16,7 @@ FROM unnest(ARRAY[
 	$$renew('held', %s)$$, $$try_renew('held', %s)$$, $$renew_all('{held}', '{%s}')$$,
 	$$release('held', %s)$$, $$release_all('{held}', '{%s}')$$, $$transfer('held', %s, 'next')$$,
 	$$release_session()$$, $$guard('held', %s)$$, $$fence('held', %s)$$, $$once('key')$$, $$save_result('key', '1')$$,
-	$$force_release('held', 'reason')$$, $$new_epoch('reason')$$, $$allow('pg_monitor')$$]) f;
+	$$force_release('held', 'reason')$$, $$new_epoch('reason')$$, $$reset_stats()$$, $$allow('pg_monitor')$$]) f;
 
 SELECT pg_temp.attempt($$CALL lease.campaign('new')$$);
 
@@ -31,6 +31,9 @@ SELECT name FROM lease.leases;
 SELECT count(*) FROM lease.waiters;
 SELECT lease.blocking_pids(pg_backend_pid());
 SELECT version FROM lease.status;
+SELECT name FROM lease.stats WHERE name = 'held' AND acquired > 0;
+SELECT count(*) > 0 AS counted FROM lease.totals, lease.wait_histogram, lease.hold_histogram;
+SELECT count(*) >= 0 AS readable FROM lease.history;
 COMMIT;
 
 -- As a session's default.

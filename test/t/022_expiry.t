@@ -226,8 +226,9 @@ is(scalar(() = log_since($node, $position) =~ /could not start a lease reaper/g)
 #
 # Databases that want nobody in
 #
-my $came = qr/starting background worker process "lease reaper/;
 create_lease($node, 'shut');
+my $shut_oid = query(q{SELECT oid FROM pg_database WHERE datname = 'shut'});
+my $came = qr/starting background worker process "lease reaper for database $shut_oid"/;
 foreach ([ 'ALLOW_CONNECTIONS false', 'ALLOW_CONNECTIONS true' ],
 	[ 'IS_TEMPLATE true', 'IS_TEMPLATE false' ])
 {

@@ -1,0 +1,414 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.c
+ *	  Events are written down, told of, and forgotten in the end.
+ *
+ * A reaper takes its database's log of events (events.c) and writes each to the
+ * table lease.events, to those who LISTEN, and to the server's log, as the
+ * settings say; in one transaction, which is not flushed.  What it has in hand
+ * when it fails counts as lost.
+ *
+ * The table is written a page at a time, without the executor: that takes half
+ * the time of an INSERT, and the reaper's time is what history costs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "events.h"
+#include "history.h"
+#include "settings.h"
+#include "statement.h"
+
+#define BATCH_SIZE			500
+#define TABLE_RETRY			USECS_PER_SEC	/* when somebody else has it locked */
+#define TRIM_BATCH			100000
+#define TRIM_PAUSE_LEAST	USECS_PER_SEC
+#define TRIM_PAUSE_MOST		(10 * USECS_PER_MINUTE)
+
+/* The columns of lease.events. */
+enum
+{
+	Event_sequence,
+	Event_at,
+	Event_event,
+	Event_name,
+	Event_token,
+	Event_mode,
+	Event_scope,
+	Event_holder,
+	Event_owner,
+	Event_pid,
+	Event_correlation_id,
+	Event_waited,
+	Event_held,
+	Event_detail,
+	Ncols_event
+};
+
+/* A table that is written in batches. */
+typedef struct Writer
+{
+	Relation	table;
+	CatalogIndexState indexes;
+	TupleTableSlot *slots[BATCH_SIZE];
+	int			count;
+	MemoryContext context;		/* of the rows of a batch */
+} Writer;
+
+/* The pages that a reaper is writing. */
+static uint32 in_hand = NO_PAGE;
+
+/* The table of events, locked for writing; NULL if it cannot be had at once. */
+static Relation
+OpenEvents(void)
+{
+	Oid			namespace = get_namespace_oid("lease", true);
+	Oid			oid = OidIsValid(namespace) ? get_relname_relid("events", namespace) : InvalidOid;
+	Relation	table;
+
+	if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, RowExclusiveLock))
+		return NULL;
+	table = try_table_open(oid, NoLock);
+	if (table != NULL && RelationGetNumberOfAttributes(table) != Ncols_event)
+		elog(ERROR, "table \"%s\" has %d columns instead of %d", RelationGetRelationName(table),
+			 RelationGetNumberOfAttributes(table), Ncols_event);
+	return table;
+}
+
+static void
+StartWriter(Writer *writer, Relation table)
+{
+	writer->table = table;
+	writer->indexes = CatalogOpenIndexes(table);
+	writer->count = 0;
+	writer->context = AllocSetContextCreate(CurrentMemoryContext, "lease events",
+											ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < BATCH_SIZE; i++)
+		writer->slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
+}
+
+static void
+FlushWriter(Writer *writer)
+{
+	if (writer->count == 0)
+		return;
+	CatalogTuplesMultiInsertWithInfo(writer->table, writer->slots, writer->count,
+									 writer->indexes);
+	for (int i = 0; i < writer->count; i++)
+		ExecClearTuple(writer->slots[i]);
+	writer->count = 0;
+	MemoryContextReset(writer->context);
+}
+
+static void
+FinishWriter(Writer *writer)
+{
+	FlushWriter(writer);
+	for (int i = 0; i < BATCH_SIZE; i++)
+		ExecDropSingleTupleTableSlot(writer->slots[i]);
+	CatalogCloseIndexes(writer->indexes);
+	MemoryContextDelete(writer->context);
+}
+
+static void
+PutText(TupleTableSlot *slot, int column, const Span *text)
+{
+	if (text->length == 0)
+		return;
+	slot->tts_values[column] =
+		PointerGetDatum(cstring_to_text_with_len(text->data, text->length));
+	slot->tts_isnull[column] = false;
+}
+
+static void
+PutName(TupleTableSlot *slot, int column, const char *name)
+{
+	Span		text = SpanOf(name);
+
+	PutText(slot, column, &text);
+}
+
+static void
+PutValue(TupleTableSlot *slot, int column, Datum value, bool isnull)
+{
+	slot->tts_values[column] = value;
+	slot->tts_isnull[column] = isnull;
+}
+
+static void
+PutDuration(TupleTableSlot *slot, int column, int64 usec)
+{
+	Interval   *interval;
+
+	if (usec == NO_TIME)
+		return;
+	interval = palloc0(sizeof(Interval));
+	interval->time = usec;
+	PutValue(slot, column, IntervalPGetDatum(interval), false);
+}
+
+/* Add an event to the table. */
+static void
+WriteEvent(Writer *writer, const Event *event)
+{
+	const EventFacts *facts = &event->facts;
+	TupleTableSlot *slot = writer->slots[writer->count++];
+	MemoryContext former = MemoryContextSwitchTo(writer->context);
+
+	memset(slot->tts_isnull, true, sizeof(bool) * Ncols_event);
+	PutValue(slot, Event_sequence, Int64GetDatum(facts->sequence), false);
+	PutValue(slot, Event_at, TimestampTzGetDatum(facts->at), false);
+	PutName(slot, Event_event, EventNames[facts->kind]);
+	PutText(slot, Event_name, &event->name);
+	PutValue(slot, Event_token, Int64GetDatum(facts->token), facts->token == INVALID_TOKEN);
+	if (facts->permits > 0)
+	{
+		PutName(slot, Event_mode, ModeName(facts->permits, facts->capacity));
+		PutName(slot, Event_scope, ScopeNames[facts->scope]);
+	}
+	PutText(slot, Event_holder, &event->holder);
+	PutValue(slot, Event_owner, ObjectIdGetDatum(facts->owner), false);
+	PutValue(slot, Event_pid, Int32GetDatum(facts->pid), facts->pid == 0);
+	PutText(slot, Event_correlation_id, &event->correlation_id);
+	PutDuration(slot, Event_waited, facts->waited);
+	PutDuration(slot, Event_held, facts->held);
+	PutText(slot, Event_detail, &event->detail);
+	ExecStoreVirtualTuple(slot);
+	MemoryContextSwitchTo(former);
+
+	if (writer->count == BATCH_SIZE)
+		FlushWriter(writer);
+}
+
+/* Is a name one of those that lease.notify publishes? */
+static bool
+IsPublic(const Span *name)
+{
+	if (name->length == 0 || NotifySetting == NULL || NotifySetting[0] == '\0')
+		return false;
+	return DatumGetBool(DirectFunctionCall2Coll(textlike, C_COLLATION_OID,
+												PointerGetDatum(cstring_to_text_with_len(name->data, name->length)),
+												CStringGetTextDatum(NotifySetting)));
+}
+
+/* Tell those who LISTEN. */
+static void
+NotifyEvent(const Event *event)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"event\":\"%s\",\"name\":", EventNames[event->facts.kind]);
+	escape_json(&payload, pnstrdup(event->name.data, event->name.length));
+	if (event->facts.token == INVALID_TOKEN)
+		appendStringInfoString(&payload, ",\"token\":null}");
+	else
+		appendStringInfo(&payload, ",\"token\":" INT64_FORMAT "}", event->facts.token);
+	Async_Notify("lease", payload.data);
+}
+
+/* A key and its text, in quotes, for the server's log; nothing if it is empty. */
+static void
+AppendQuoted(StringInfo line, const char *key, const Span *text)
+{
+	if (text->length == 0)
+		return;
+	appendStringInfo(line, " %s=\"", key);
+	for (uint32 i = 0; i < text->length; i++)
+	{
+		unsigned char byte = text->data[i];
+
+		if (byte < ' ' || byte == 0x7f)
+			appendStringInfo(line, "\\x%02x", byte);
+		else if (byte == '"' || byte == '\\')
+			appendStringInfo(line, "\\%c", byte);
+		else
+			appendStringInfoChar(line, byte);
+	}
+	appendStringInfoChar(line, '"');
+}
+
+static void
+AppendSeconds(StringInfo line, const char *key, int64 usec)
+{
+	if (usec != NO_TIME)
+		appendStringInfo(line, " %s=" INT64_FORMAT ".%06d", key, usec / USECS_PER_SEC,
+						 (int) (usec % USECS_PER_SEC));
+}
+
+/* Write an event to the server's log: key=value, for people and programs. */
+static void
+LogEvent(const Event *event)
+{
+	const EventFacts *facts = &event->facts;
+	char	   *owner = GetUserNameFromId(facts->owner, true);
+	Span		owner_name = SpanOf(owner != NULL ? owner : "");
+	StringInfoData line;
+
+	initStringInfo(&line);
+	appendStringInfo(&line, "lease %s:", EventNames[facts->kind]);
+	AppendQuoted(&line, "name", &event->name);
+	if (facts->token != INVALID_TOKEN)
+		appendStringInfo(&line, " token=" INT64_FORMAT, facts->token);
+	if (facts->permits > 0)
+		appendStringInfo(&line, " mode=%s scope=%s", ModeName(facts->permits, facts->capacity),
+						 ScopeNames[facts->scope]);
+	AppendQuoted(&line, "holder", &event->holder);
+	AppendQuoted(&line, "owner", &owner_name);
+	if (facts->pid != 0)
+		appendStringInfo(&line, " pid=%d", facts->pid);
+	AppendQuoted(&line, "correlation_id", &event->correlation_id);
+	AppendSeconds(&line, "waited", facts->waited);
+	AppendSeconds(&line, "held", facts->held);
+	AppendQuoted(&line, "detail", &event->detail);
+	ereport(LOG,
+			(errmsg_internal("%s", line.data),
+			 errhidestmt(true)));
+}
+
+/* Write, and tell of, all events of a list of pages.  Returns how many there are. */
+static int
+WritePages(Relation table, uint32 first)
+{
+	Writer		writer;
+	const EventPage *page;
+	int			count = 0;
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lease event",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext former = CurrentMemoryContext;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	StartWriter(&writer, table);
+	while ((page = NextEventPage(&first)) != NULL)
+	{
+		Event		event;
+		uint32		at = 0;
+
+		count += page->count;
+		CHECK_FOR_INTERRUPTS();
+		while (NextEvent(page, &at, &event))
+		{
+			if (HistoryRetention > 0)
+				WriteEvent(&writer, &event);
+			MemoryContextSwitchTo(scratch);
+			if (IsPublic(&event.name))
+				NotifyEvent(&event);
+			if ((LoggedEvents & (1u << event.facts.kind)) != 0)
+				LogEvent(&event);
+			MemoryContextSwitchTo(former);
+			MemoryContextReset(scratch);
+		}
+	}
+	FinishWriter(&writer);
+	PopActiveSnapshot();
+	MemoryContextDelete(scratch);
+	return count;
+}
+
+/* After how long there may be something to trim again. */
+static int64
+TrimPause(void)
+{
+	int64		hundredth = (int64) HistoryRetention * USECS_PER_SEC / 100;
+
+	return Min(Max(hundredth, TRIM_PAUSE_LEAST), TRIM_PAUSE_MOST);
+}
+
+/*
+ * Write the events of our database, as its reaper, in a transaction of their own.
+ * Returns how many there were.
+ */
+int
+WriteEvents(Database *db)
+{
+	Relation	table;
+	int			count = 0;
+
+	StartTransactionCommand();
+	table = OpenEvents();
+	if (table == NULL)
+		pg_atomic_write_u64(&db->due[CHORE_EVENTS], MonotonicNow() + TABLE_RETRY);
+	else
+	{
+		in_hand = TakeEvents(db);
+		if (in_hand != NO_PAGE)
+			count = WritePages(table, in_hand);
+		table_close(table, NoLock);
+	}
+	CommitTransactionCommand();
+
+	GiveEvents(db, in_hand, true);
+	in_hand = NO_PAGE;
+	NoteDue(db, CHORE_TRIM, MonotonicNow() + TrimPause());
+	return count;
+}
+
+/* A reaper fails: what it was writing is lost. */
+void
+DropEventsInHand(Database *db)
+{
+	GiveEvents(db, in_hand, false);
+	in_hand = NO_PAGE;
+}
+
+static Statement remove_events = {
+	"DELETE FROM lease.events WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"SELECT ctid FROM lease.events WHERE at OPERATOR(pg_catalog.<) $1 LIMIT $2))",
+	2, {TIMESTAMPTZOID, INT4OID}, NULL
+};
+static Statement any_event = {
+	"SELECT FROM lease.events LIMIT 1", 0, {0}, NULL
+};
+
+/* Remove what is older than lease.history_retention, and say when to come again. */
+void
+TrimHistory(Database *db)
+{
+	int64		retention = (int64) HistoryRetention * USECS_PER_SEC;
+	Datum		values[2] = {
+		TimestampTzGetDatum(GetCurrentTimestamp() - retention),
+		Int32GetDatum(TRIM_BATCH)
+	};
+	Relation	table = OpenEvents();
+	uint64		removed;
+
+	if (table == NULL)
+	{
+		pg_atomic_write_u64(&db->due[CHORE_TRIM], MonotonicNow() + TABLE_RETRY);
+		return;
+	}
+
+	/* What is written from now on is noted anew. */
+	pg_atomic_write_u64(&db->due[CHORE_TRIM], MONO_NEVER);
+	table_close(table, NoLock);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	removed = RunStatement(&remove_events, values);
+	if (removed == TRIM_BATCH)
+		NoteDue(db, CHORE_TRIM, MonotonicNow());
+	else if (RunStatement(&any_event, NULL) > 0)
+		NoteDue(db, CHORE_TRIM, MonotonicNow() + TrimPause());
+	SPI_finish();
+	PopActiveSnapshot();
+}

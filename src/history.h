@@ -1,0 +1,17 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.h
+ *	  Events are written down, told of, and forgotten in the end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LEASE_HISTORY_H
+#define LEASE_HISTORY_H
+
+#include "database.h"
+
+extern int	WriteEvents(Database *db);
+extern void DropEventsInHand(Database *db);
+extern void TrimHistory(Database *db);
+
+#endif							/* LEASE_HISTORY_H */

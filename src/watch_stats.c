@@ -1,0 +1,204 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch_stats.c
+ *	  What people look at: the functions behind the views of statistics.
+ *
+ * Each partition is looked at by itself, so that what is counted meanwhile may
+ * be in one row and not yet in another.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "args.h"
+#include "rows.h"
+#include "stats.h"
+
+PG_FUNCTION_INFO_V1(lease_live_stats);
+PG_FUNCTION_INFO_V1(lease_histograms);
+PG_FUNCTION_INFO_V1(lease_reset_stats);
+
+/* The columns of lease.live_stats(). */
+enum
+{
+	Stats_is_total,
+	Stats_name,
+	Stats_events,				/* one for each EventKind that is shown */
+	Stats_contended = Stats_events + EVENT_REOPENED,
+	Stats_renewed,
+	Stats_wait_total,
+	Stats_wait_max,
+	Stats_hold_total,
+	Stats_hold_max,
+	Stats_margin_min,
+	Stats_margin_p01,
+	Stats_longest_queue,
+	Stats_ttl,
+	Stats_last_used,
+	Stats_since,
+	Ncols_stats
+};
+
+StaticAssertDecl((int) Ncols_stats <= MAX_COLUMNS, "a row fits into a RowBuilder");
+
+/* Call back with the statistics of each name of our database. */
+static void
+VisitStats(void (*visit) (const NameStats *, void *), void *arg)
+{
+	NameStats  *copies = palloc(sizeof(NameStats) * STATS_PER_PARTITION);
+
+	for (int i = 0; i < NUM_PARTITIONS; i++)
+	{
+		int			count = CopyStats(i, MyDatabaseId, copies);
+
+		CHECK_FOR_INTERRUPTS();
+		while (count > 0)
+			visit(&copies[--count], arg);
+	}
+	pfree(copies);
+}
+
+/*
+ * How close to their deadline the closest of a hundred renewals came: a bound
+ * from below.
+ */
+static int64
+FirstPercentile(const Counters *counters)
+{
+	uint64		count = 0;
+	uint64		seen = 0;
+
+	for (int i = 0; i < NUM_BUCKETS; i++)
+		count += counters->margins[i];
+	for (int i = 0; i < NUM_BUCKETS; i++)
+	{
+		seen += counters->margins[i];
+		if (seen * 100 >= count)
+			return Max(i > 0 ? BUCKET_BOUND(i - 1) : 0, counters->margin_min);
+	}
+	return counters->margin_min;
+}
+
+static void
+PutCounters(RowBuilder *row, const Counters *counters)
+{
+	for (int i = 0; i < EVENT_REOPENED; i++)
+		Put(row, Stats_events + i, Int64GetDatum(counters->events[i]));
+	Put(row, Stats_contended, Int64GetDatum(counters->contended));
+	Put(row, Stats_renewed, Int64GetDatum(counters->renewed));
+	PutUsec(row, Stats_wait_total, counters->wait_total);
+	PutUsec(row, Stats_wait_max, counters->wait_max);
+	PutUsec(row, Stats_hold_total, counters->hold_total);
+	PutUsec(row, Stats_hold_max, counters->hold_max);
+	if (counters->margin_min != PG_INT64_MAX)
+	{
+		PutUsec(row, Stats_margin_min, counters->margin_min);
+		PutUsec(row, Stats_margin_p01, FirstPercentile(counters));
+	}
+	Put(row, Stats_longest_queue, Int64GetDatum(counters->longest_queue));
+}
+
+static void
+ShowName(const NameStats *stats, void *arg)
+{
+	RowBuilder *row = arg;
+
+	Put(row, Stats_is_total, BoolGetDatum(false));
+	if (MayReadOwner(stats->owner))
+		PutSpan(row, Stats_name, (Span) {stats->name, stats->key.length});
+	PutCounters(row, &stats->counters);
+	if (stats->ttl != NO_TTL)
+		PutUsec(row, Stats_ttl, stats->ttl);
+	Put(row, Stats_last_used, TimestampTzGetDatum(stats->last_used));
+	Put(row, Stats_since, TimestampTzGetDatum(stats->since));
+	EmitRow(row);
+}
+
+static void
+AddName(const NameStats *stats, void *arg)
+{
+	AddCounters(arg, &stats->counters);
+}
+
+/* All that was counted in our database; since when, or 0 if it has no entry. */
+static TimestampTz
+SumStats(Counters *total)
+{
+	Database   *db = EntryOf(MyDatabaseId);
+	TimestampTz since;
+
+	ResetCounters(total);
+	if (db == NULL)
+		return 0;
+	SpinLockAcquire(&db->mutex);
+	*total = db->counters;
+	since = db->counted_since;
+	SpinLockRelease(&db->mutex);
+	VisitStats(AddName, total);
+	return since;
+}
+
+/* live_stats(): a row for each name of late, and one for all names ever. */
+Datum
+lease_live_stats(PG_FUNCTION_ARGS)
+{
+	RowBuilder	row;
+	Counters	total;
+	TimestampTz since;
+
+	RequirePreloaded();
+	StartRows(&row, fcinfo);
+	VisitStats(ShowName, &row);
+
+	since = SumStats(&total);
+	Put(&row, Stats_is_total, BoolGetDatum(true));
+	PutCounters(&row, &total);
+	if (since != 0)
+		Put(&row, Stats_since, TimestampTzGetDatum(since));
+	EmitRow(&row);
+	return (Datum) 0;
+}
+
+/* histograms(): a row for each bucket; the last one has no bound. */
+Datum
+lease_histograms(PG_FUNCTION_ARGS)
+{
+	RowBuilder	row;
+	Counters	total;
+
+	RequirePreloaded();
+	StartRows(&row, fcinfo);
+	(void) SumStats(&total);
+	for (int i = 0; i < NUM_BUCKETS; i++)
+	{
+		if (i < NUM_BUCKETS - 1)
+			PutUsec(&row, 0, BUCKET_BOUND(i));
+		Put(&row, 1, Int64GetDatum(total.waits[i]));
+		Put(&row, 2, Int64GetDatum(total.holds[i]));
+		EmitRow(&row);
+	}
+	return (Datum) 0;
+}
+
+/* reset_stats(): counting begins anew in our database. */
+Datum
+lease_reset_stats(PG_FUNCTION_ARGS)
+{
+	Database   *db;
+
+	RequireWritable("lease.reset_stats()");
+	ForgetStats(MyDatabaseId);
+	db = EntryOf(MyDatabaseId);
+	if (db != NULL)
+	{
+		SpinLockAcquire(&db->log.mutex);
+		db->log.lost = 0;
+		SpinLockRelease(&db->log.mutex);
+	}
+	PG_RETURN_VOID();
+}
