@@ -630,32 +630,6 @@ CREATE VIEW lease.totals AS
 	FROM lease.live_stats() WHERE is_total;
 COMMENT ON VIEW lease.totals IS
 'What was counted of all names of this database together, also of those that lease.stats has forgotten, in one row. Kept over a clean restart, lost in a crash.';
-COMMENT ON COLUMN lease.totals.acquired IS 'grants to who asked for the name';
-COMMENT ON COLUMN lease.totals.contended IS 'attempts that found the name taken, whatever came of them';
-COMMENT ON COLUMN lease.totals.contention_rate IS 'the part of all attempts that was contended; NULL if there were none';
-COMMENT ON COLUMN lease.totals.wait_total IS 'time that attempts waited, in vain or not';
-COMMENT ON COLUMN lease.totals.wait_mean IS 'mean of those that waited';
-COMMENT ON COLUMN lease.totals.wait_max IS 'longest wait';
-COMMENT ON COLUMN lease.totals.hold_total IS 'time that grants were held, of those that are over';
-COMMENT ON COLUMN lease.totals.hold_mean IS 'mean of these';
-COMMENT ON COLUMN lease.totals.hold_max IS 'longest hold';
-COMMENT ON COLUMN lease.totals.margin_min IS 'the least that a renewal found left of the TTL; NULL if none was counted';
-COMMENT ON COLUMN lease.totals.margin_p01 IS 'what one of a hundred renewals found left at the most, rounded down to a bound of the histograms';
-COMMENT ON COLUMN lease.totals.renewed IS 'renewals';
-COMMENT ON COLUMN lease.totals.released IS 'grants that their holder released';
-COMMENT ON COLUMN lease.totals.expired IS 'grants whose TTL ran out';
-COMMENT ON COLUMN lease.totals.orphaned IS 'grants of scope session or transaction whose session ended';
-COMMENT ON COLUMN lease.totals.forced IS 'grants that lease.force_release ended';
-COMMENT ON COLUMN lease.totals.transferred IS 'grants that were handed over';
-COMMENT ON COLUMN lease.totals.received IS 'grants to who a lease was handed over to';
-COMMENT ON COLUMN lease.totals.abandoned IS 'grants that were taken back because the call that asked for them was cancelled at that moment';
-COMMENT ON COLUMN lease.totals.refused IS 'attempts that found the name taken and did not wait';
-COMMENT ON COLUMN lease.totals.timeouts IS 'waits that ran out of time';
-COMMENT ON COLUMN lease.totals.deadlocks IS 'waits that would never have ended';
-COMMENT ON COLUMN lease.totals.cancelled IS 'waits that were cancelled, or whose client went away';
-COMMENT ON COLUMN lease.totals.rejected IS 'calls that showed a token which was not, or no longer, that of the lease';
-COMMENT ON COLUMN lease.totals.guard_failures IS 'guards that failed, at once or at commit, and writes without their guard';
-COMMENT ON COLUMN lease.totals.longest_queue IS 'most that waited at a time';
 COMMENT ON COLUMN lease.totals.since IS 'when counting began: the first use of leases after a crash, or lease.reset_stats';
 
 CREATE FUNCTION lease.histograms(OUT upper_bound interval, OUT waits bigint, OUT holds bigint)
@@ -720,20 +694,25 @@ COMMENT ON COLUMN lease.events.token IS 'fencing token of the grant, or that was
 COMMENT ON COLUMN lease.events.mode IS 'exclusive, shared, or permit';
 COMMENT ON COLUMN lease.events.scope IS 'detached, session or transaction';
 COMMENT ON COLUMN lease.events.holder IS 'who held it, or wanted to, for people';
-COMMENT ON COLUMN lease.events.owner IS 'OID of the role that took it, or wanted to';
+COMMENT ON COLUMN lease.events.owner IS 'role that took it, or wanted to';
 COMMENT ON COLUMN lease.events.pid IS 'process that took it, or wanted to';
 COMMENT ON COLUMN lease.events.correlation_id IS 'what the session, or the grant, was marked with';
 COMMENT ON COLUMN lease.events.waited IS 'how long the attempt waited; NULL if it did not';
 COMMENT ON COLUMN lease.events.held IS 'how long the grant was held; NULL if it is not over';
 COMMENT ON COLUMN lease.events.detail IS 'more, for people';
 
--- One branch for what you may see and one for the rest, so that a search by name
--- can use the index.
-CREATE VIEW lease.history WITH (security_barrier) AS
+-- The barrier must be a view of its own: the planner looks through a UNION ALL,
+-- and would run a user's conditions before ours.  Those that tell nothing, as on
+-- a name, it still runs first, and finds the rows by the index.
+CREATE VIEW lease.own_events WITH (security_barrier) AS
+	SELECT * FROM lease.events
+	WHERE pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+COMMENT ON VIEW lease.own_events IS 'What lease.history shows in full.';
+
+CREATE VIEW lease.history AS
 	SELECT at, event, name, token, mode, scope, holder, pg_catalog.pg_get_userbyid(owner) AS owner,
 	       pid, correlation_id, waited, held, detail, seq
-	FROM lease.events
-	WHERE pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+	FROM lease.own_events
 	UNION ALL
 	SELECT at, event, NULL, token, mode, scope, NULL, pg_catalog.pg_get_userbyid(owner),
 	       pid, NULL, waited, held, NULL, seq
@@ -741,20 +720,24 @@ CREATE VIEW lease.history WITH (security_barrier) AS
 	WHERE NOT (pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
 COMMENT ON VIEW lease.history IS
 'The audit trail: what happened to leases of this database in the last lease.history_retention, a moment after it did. What concerns other roles shows without name, holder, correlation_id and detail, unless you are a member of pg_read_all_stats.';
-COMMENT ON COLUMN lease.history.at IS 'wall-clock time';
-COMMENT ON COLUMN lease.history.event IS 'what happened: acquired, received, released, expired, orphaned, forced, transferred, abandoned, refused, timeout, deadlock, cancelled, rejected, guard_failed, reopened, resized, new_epoch, loaded';
-COMMENT ON COLUMN lease.history.name IS 'name of the lease or semaphore; NULL if it is about none';
-COMMENT ON COLUMN lease.history.token IS 'fencing token of the grant, or that was shown';
-COMMENT ON COLUMN lease.history.mode IS 'exclusive, shared, or permit';
-COMMENT ON COLUMN lease.history.scope IS 'detached, session or transaction';
-COMMENT ON COLUMN lease.history.holder IS 'who held it, or wanted to, for people';
-COMMENT ON COLUMN lease.history.owner IS 'role that took it, or wanted to';
-COMMENT ON COLUMN lease.history.pid IS 'process that took it, or wanted to';
-COMMENT ON COLUMN lease.history.correlation_id IS 'what the session, or the grant, was marked with';
-COMMENT ON COLUMN lease.history.waited IS 'how long the attempt waited; NULL if it did not';
-COMMENT ON COLUMN lease.history.held IS 'how long the grant was held; NULL if it is not over';
-COMMENT ON COLUMN lease.history.detail IS 'more, for people';
-COMMENT ON COLUMN lease.history.seq IS 'order of events that have the same time, of one run of the server';
+-- What is the same column is told of in the same words.
+DO $$
+DECLARE
+	same record;
+BEGIN
+	FOR same IN
+		SELECT v.copy, a.attname AS column_name, pg_catalog.col_description(v.original, o.attnum) AS comment
+		FROM (VALUES ('lease.stats'::pg_catalog.regclass, 'lease.totals'::pg_catalog.regclass),
+		             ('lease.events', 'lease.own_events'),
+		             ('lease.events', 'lease.history')) v (original, copy)
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = v.copy
+		JOIN pg_catalog.pg_attribute o ON o.attrelid = v.original AND o.attname = a.attname
+		WHERE a.attnum > 0 AND pg_catalog.col_description(a.attrelid, a.attnum) IS NULL
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', same.copy, same.column_name, same.comment);
+	END LOOP;
+END
+$$;
 
 --
 -- Privileges

@@ -372,7 +372,7 @@ RecordAct(const Span *name, EventKind kind, const char *detail)
 
 /*
  * Take all pages of a database's log, as a list; NO_PAGE if it is empty.  They
- * are the caller's until GiveEvents.
+ * are the caller's until GiveEvents, or ReturnEvents.
  */
 uint32
 TakeEvents(Database *db)
@@ -430,9 +430,9 @@ NextEvent(const EventPage *page, uint32 *at, Event *event)
 	return true;
 }
 
-/* Give back a list of pages, written or lost. */
-void
-GiveEvents(Database *db, uint32 first, bool written)
+/* Give back a list of pages whose events are done with.  Returns how many those were. */
+uint64
+GiveEvents(Database *db, uint32 first)
 {
 	uint64		count = 0;
 
@@ -446,9 +446,29 @@ GiveEvents(Database *db, uint32 first, bool written)
 	}
 	SpinLockAcquire(&db->log.mutex);
 	db->log.pending -= count;
-	if (!written)
-		db->log.lost += count;
 	SpinLockRelease(&db->log.mutex);
+	return count;
+}
+
+/* Put a list of pages back into the log that it was taken from. */
+void
+ReturnEvents(Database *db, uint32 first)
+{
+	EventLog   *log = &db->log;
+	uint32		last = first;
+	uint32		count = 1;
+
+	if (first == NO_PAGE)
+		return;
+	for (; EventPages[last].next != NO_PAGE; last = EventPages[last].next)
+		count++;
+	SpinLockAcquire(&log->mutex);
+	EventPages[last].next = log->first;
+	if (log->last == NO_PAGE)
+		log->last = last;
+	log->first = first;
+	log->npages += count;
+	SpinLockRelease(&log->mutex);
 }
 
 /* Take over a page of events that were kept elsewhere. */
@@ -466,5 +486,9 @@ RestoreEvents(Database *db, const EventPage *page)
 void
 ForgetEvents(Database *db)
 {
-	GiveEvents(db, TakeEvents(db), false);
+	uint64		count = GiveEvents(db, TakeEvents(db));
+
+	SpinLockAcquire(&db->log.mutex);
+	db->log.lost += count;
+	SpinLockRelease(&db->log.mutex);
 }

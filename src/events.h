@@ -63,7 +63,8 @@ extern void RecordAct(const Span *name, EventKind kind, const char *detail);
 extern uint32 TakeEvents(Database *db);
 extern const EventPage *NextEventPage(uint32 *page);
 extern bool NextEvent(const EventPage *page, uint32 *at, Event *event);
-extern void GiveEvents(Database *db, uint32 first, bool written);
+extern uint64 GiveEvents(Database *db, uint32 first);
+extern void ReturnEvents(Database *db, uint32 first);
 extern void RestoreEvents(Database *db, const EventPage *page);
 extern void ForgetEvents(Database *db);
 

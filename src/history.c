@@ -5,8 +5,8 @@
  *
  * A reaper takes its database's log of events (events.c) and writes each to the
  * table lease.events, to those who LISTEN, and to the server's log, as the
- * settings say; in one transaction, which is not flushed.  What it has in hand
- * when it fails counts as lost.
+ * settings say; in one transaction, which is not flushed.  If that fails, the
+ * events go back to the log.
  *
  * The table is written a page at a time, without the executor: that takes half
  * the time of an INSERT, and the reaper's time is what history costs.
@@ -70,8 +70,9 @@ enum
 typedef struct Writer
 {
 	Relation	table;
+	TupleDesc	desc;			/* our own: slots need not pin it one by one */
 	CatalogIndexState indexes;
-	TupleTableSlot *slots[BATCH_SIZE];
+	TupleTableSlot *slots[BATCH_SIZE];	/* NULL: not needed yet */
 	int			count;
 	MemoryContext context;		/* of the rows of a batch */
 } Writer;
@@ -99,13 +100,20 @@ OpenEvents(void)
 static void
 StartWriter(Writer *writer, Relation table)
 {
+	memset(writer, 0, sizeof(Writer));
 	writer->table = table;
+	writer->desc = CreateTupleDescCopy(RelationGetDescr(table));
 	writer->indexes = CatalogOpenIndexes(table);
-	writer->count = 0;
 	writer->context = AllocSetContextCreate(CurrentMemoryContext, "lease events",
 											ALLOCSET_DEFAULT_SIZES);
-	for (int i = 0; i < BATCH_SIZE; i++)
-		writer->slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
+}
+
+static TupleTableSlot *
+NextSlot(Writer *writer)
+{
+	if (writer->slots[writer->count] == NULL)
+		writer->slots[writer->count] = MakeSingleTupleTableSlot(writer->desc, &TTSOpsHeapTuple);
+	return writer->slots[writer->count++];
 }
 
 static void
@@ -125,7 +133,7 @@ static void
 FinishWriter(Writer *writer)
 {
 	FlushWriter(writer);
-	for (int i = 0; i < BATCH_SIZE; i++)
+	for (int i = 0; i < BATCH_SIZE && writer->slots[i] != NULL; i++)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
 	CatalogCloseIndexes(writer->indexes);
 	MemoryContextDelete(writer->context);
@@ -173,7 +181,7 @@ static void
 WriteEvent(Writer *writer, const Event *event)
 {
 	const EventFacts *facts = &event->facts;
-	TupleTableSlot *slot = writer->slots[writer->count++];
+	TupleTableSlot *slot = NextSlot(writer);
 	MemoryContext former = MemoryContextSwitchTo(writer->context);
 
 	memset(slot->tts_isnull, true, sizeof(bool) * Ncols_event);
@@ -358,17 +366,17 @@ WriteEvents(Database *db)
 	}
 	CommitTransactionCommand();
 
-	GiveEvents(db, in_hand, true);
+	(void) GiveEvents(db, in_hand);
 	in_hand = NO_PAGE;
 	NoteDue(db, CHORE_TRIM, MonotonicNow() + TrimPause());
 	return count;
 }
 
-/* A reaper fails: what it was writing is lost. */
+/* A reaper fails: what it was writing is for the next one. */
 void
-DropEventsInHand(Database *db)
+ReturnEventsInHand(Database *db)
 {
-	GiveEvents(db, in_hand, false);
+	ReturnEvents(db, in_hand);
 	in_hand = NO_PAGE;
 }
 

@@ -11,7 +11,7 @@
 #include "database.h"
 
 extern int	WriteEvents(Database *db);
-extern void DropEventsInHand(Database *db);
+extern void ReturnEventsInHand(Database *db);
 extern void TrimHistory(Database *db);
 
 #endif							/* LEASE_HISTORY_H */

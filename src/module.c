@@ -108,6 +108,22 @@ AssignLogEvents(const char *newval pg_attribute_unused(), void *extra)
 	LoggedEvents = *(uint32 *) extra;
 }
 
+/* A pattern of LIKE must not end in the middle of an escape. */
+static bool
+CheckNotify(char **newval, void **extra pg_attribute_unused(),
+			GucSource source pg_attribute_unused())
+{
+	size_t		length = strlen(*newval);
+	int			backslashes = 0;
+
+	while (length > 0 && (*newval)[--length] == '\\')
+		backslashes++;
+	if (backslashes % 2 == 0)
+		return true;
+	GUC_check_errdetail("LIKE pattern must not end with escape character.");
+	return false;
+}
+
 static void
 DefineWatchSettings(void)
 {
@@ -120,7 +136,7 @@ DefineWatchSettings(void)
 							   "Sets the names whose events are sent to channel \"lease\", as a pattern of LIKE.",
 							   "Anybody may listen there. Empty sends none.",
 							   &NotifySetting, "",
-							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+							   PGC_SIGHUP, 0, CheckNotify, NULL, NULL);
 	DefineCustomStringVariable("lease.log_events",
 							   "Sets which kinds of events are written to the server's log.",
 							   "A list such as \"expired, forced\", or \"all\", or \"none\".",

@@ -326,7 +326,7 @@ typedef struct EventLog
 	uint32		last;			/* the page that is being filled */
 	uint32		npages;
 	uint64		pending;		/* how many events are in there, or in a reaper's hand */
-	uint64		lost;			/* how many did not fit, or could not be written */
+	uint64		lost;			/* how many did not fit */
 	uint64		sequence;		/* of the last one */
 } EventLog;
 

@@ -275,7 +275,7 @@ DetachReaper(int code, Datum arg)
 		db->reaper_latch = NULL;
 	}
 	SpinLockRelease(&db->mutex);
-	DropEventsInHand(db);
+	ReturnEventsInHand(db);
 
 	/* What we left undone, or came up since our last look, needs another. */
 	if (code != 0)
