@@ -1,8 +1,8 @@
 # lease: fenced advisory leases for PostgreSQL
 #
 # all, install, uninstall, clean and installcheck are PGXS's and want the
-# pg_config of a server.  test, test-full and demo want nothing: they install
-# what is missing and run on servers of their own.
+# pg_config of a server.  test, test-full, demo and drill want nothing: they
+# install what is missing and run on servers of their own.
 
 MODULE_big = lease
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
@@ -42,11 +42,15 @@ test-full:
 demo:
 	@test/run demo
 
+drill:
+	@test/run drill
+
 help:
 	@echo 'make            build for the server that PG_CONFIG belongs to'
 	@echo 'make install    install there; then CREATE EXTENSION lease'
 	@echo 'make demo       see it at work; KEEP=1 leaves the server running'
+	@echo 'make drill      practise a runbook; says which there are'
 	@echo 'make test       run every test; TESTS="sql/basic t/001_x.t" runs some'
 	@echo 'make test-full  the same with the long ones in full size'
 
-.PHONY: all install uninstall clean installcheck test test-full demo help
+.PHONY: all install uninstall clean installcheck test test-full demo drill help

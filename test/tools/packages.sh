@@ -21,7 +21,7 @@ default_major()
 have() { command -v "$1" >/dev/null 2>&1; }
 have_module() { perl "-M$1" -e 1 2>/dev/null; }
 
-# The packages that are missing for tests or for the demo.
+# The packages that are missing for tests, for the demo or for a drill.
 missing_packages()
 {
 	local pgdir=/usr/lib/postgresql/$major
@@ -34,12 +34,14 @@ missing_packages()
 		[ -x "$pgdir/bin/postgres" ] || echo "postgresql-$major"
 		[ -x "$pgdir/lib/pgxs/src/test/regress/pg_regress" ] || echo "postgresql-server-dev-$major"
 	fi
+	[ "$1" = demo ] || have faketime || echo faketime
 	if [ "$1" = demo ]; then
 		have_module DBD::Pg || echo libdbd-pg-perl
-	else
+	elif [ "$1" = test ]; then
 		have_module IPC::Run || echo libipc-run-perl
-		have faketime || echo faketime
 		[ -x /usr/sbin/pgbouncer ] || echo pgbouncer
+		have prometheus-postgres-exporter || echo prometheus-postgres-exporter
+		have promtool || echo promtool
 		[ -z "$debian_server" ] ||
 			[ -e "/usr/share/postgresql/$major/extension/pgtap.control" ] ||
 			echo "postgresql-$major-pgtap"
@@ -50,6 +52,27 @@ as_root()
 {
 	if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
+
+# The names of what is missing, as this archive has them.  What only a test of
+# other people's programs needs is left out where there is no such package: that
+# test says so.
+choose_packages()
+{
+	local package
+
+	for package in "$@"; do
+		case $package in
+			# Debian 12 has it in the package of the whole.
+			promtool) in_archive promtool || package=prometheus ;;
+		esac
+		case $package in
+			prometheus*) in_archive "$package" || continue ;;
+		esac
+		echo "$package"
+	done
+}
+
+in_archive() { apt-cache show "$1" >/dev/null 2>&1; }
 
 # Hold what is installed of the server at its version, and take the rest of
 # its packages in the same one if the archive still has it.
@@ -80,10 +103,13 @@ restore_policies()
 
 apt_install()
 {
-	local wanted output
+	local wanted output package
 
-	say "installing $*"
 	as_root apt-get -qq update || die "could not update the package lists"
+	mapfile -t wanted < <(choose_packages "$@")
+	[ ${#wanted[@]} -gt 0 ] || return 0
+	set -- "${wanted[@]}"
+	say "installing $*"
 	mapfile -t wanted < <(pin_versions "$@")
 	trap restore_policies EXIT
 	trap 'exit 130' INT
@@ -98,7 +124,11 @@ apt_install()
 	output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
 		-o DPkg::Lock::Timeout=300 install "${wanted[@]}" 2>&1) ||
 		die "$output" "could not install $*"
-	case " $* " in *" pgbouncer "*) as_root update-rc.d pgbouncer disable >/dev/null 2>&1 ;; esac
+	for package in "$@"; do
+		case $package in
+			pgbouncer | prometheus*) as_root update-rc.d "$package" disable >/dev/null 2>&1 ;;
+		esac
+	done
 	return 0
 }
 
