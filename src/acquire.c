@@ -489,8 +489,13 @@ PublishBids(Acquisition *acq)
 	for (int i = 0; i < acq->count; i++)
 		if (acq->bids[i].state == BID_RESERVED)
 		{
-			acq->bids[i].state = BID_NOTHING;
-			TakeBackUnconfirmed(&acq->open, &acq->bids[i].lease, acq->bids[i].grant);
+			Bid		   *bid = &acq->bids[i];
+
+			bid->state = BID_NOTHING;
+			TakeBackUnconfirmed(&acq->open, &bid->lease, bid->grant);
+			LockName(&bid->lease, LW_EXCLUSIVE);
+			RecordVainBid(bid, acq->request, EVENT_CANCELLED, "no standby confirmed it");
+			UnlockName(&bid->lease);
 		}
 	RefuseUnconfirmed();
 }

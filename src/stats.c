@@ -187,7 +187,8 @@ CountVainAttempt(const LeaseName *lease, Oid owner, EventKind kind, int64 waited
 	Counters   *counters = CountersFor(lease, owner);
 
 	counters->events[kind]++;
-	CountWait(counters, waited);
+	if (kind == EVENT_REFUSED || waited != NO_TIME)
+		CountWait(counters, waited);
 }
 
 /* A renewal found so much of the TTL left, or NO_TIME. */
