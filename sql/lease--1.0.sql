@@ -740,6 +740,588 @@ END
 $$;
 
 --
+-- The story of a name
+--
+-- The small helpers are written as expressions: their names are bound here, so
+-- they need no search_path of their own, and the planner takes them into the
+-- query.
+CREATE FUNCTION lease.duration_text(duration interval) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN (
+		SELECT CASE
+			WHEN s > 0 AND s < 0.001 THEN pg_catalog.round(s * 1000, 3) || ' ms'
+			WHEN s < 60 THEN pg_catalog.replace(pg_catalog.round(s, 3)::text, '.000', '') || ' s'
+			WHEN s < 3600 THEN pg_catalog.div(s, 60) || ' min'
+				|| coalesce(' ' || nullif(pg_catalog.div(s % 60, 1), 0) || ' s', '')
+			WHEN s < 86400 THEN pg_catalog.div(s, 3600) || ' h'
+				|| coalesce(' ' || nullif(pg_catalog.div(s % 3600, 60), 0) || ' min', '')
+			ELSE pg_catalog.div(s, 86400) || ' d'
+				|| coalesce(' ' || nullif(pg_catalog.div(s % 86400, 3600), 0) || ' h', '')
+			END
+		FROM (SELECT extract(epoch FROM duration)) AS d (s));
+COMMENT ON FUNCTION lease.duration_text(interval) IS
+'A duration as people say it: 1.250 s, 3 min 2 s, 2 h 5 min, 3 d 4 h. NULL for NULL.
+Errors: none.';
+
+CREATE FUNCTION lease.time_text(at timestamptz) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE
+	RETURN pg_catalog.to_char(at, 'YYYY-MM-DD HH24:MI:SS.MS');
+COMMENT ON FUNCTION lease.time_text(timestamptz) IS
+'A time in a sentence, to the millisecond, in the session''s time zone.
+Errors: none.';
+
+-- The holder as a sentence names it.  A quote in it is doubled, so that nobody's
+-- holder can pass for the rest of the sentence.
+CREATE FUNCTION lease.holder_text(holder text, owner name, shown boolean) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN CASE WHEN NOT shown THEN 'another role'
+	            ELSE coalesce('"' || pg_catalog.replace(holder, '"', '""') || '"',
+	                          'role "' || owner::text || '"', 'somebody') END;
+COMMENT ON FUNCTION lease.holder_text(text, name, boolean) IS
+'Who holds, waits or tries, as a sentence names it; "another role" if it is not shown to the caller.
+Errors: none.';
+
+CREATE FUNCTION lease.list_text(items text[]) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN pg_catalog.array_to_string(items[1:5], ', ')
+	       || CASE WHEN pg_catalog.cardinality(items) > 5
+	               THEN ' and ' || (pg_catalog.cardinality(items) - 5) || ' more' ELSE '' END;
+COMMENT ON FUNCTION lease.list_text(text[]) IS
+'The first five of a list in a sentence, and how many more there are.
+Errors: none.';
+
+CREATE FUNCTION lease.story_events(names text[], since timestamptz, until timestamptz)
+RETURNS TABLE (about text, at timestamptz, seq bigint, event text, token bigint, mode text, scope text,
+               who text, correlation_id text, waited interval, held interval, detail text)
+	LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	wrong text;
+BEGIN
+	IF array_position(names, NULL) IS NOT NULL THEN
+		RAISE EXCEPTION 'lease name must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	SELECT n INTO wrong FROM unnest(names) n WHERE octet_length(n) NOT BETWEEN 1 AND 255;
+	IF FOUND THEN
+		RAISE EXCEPTION 'lease name "%" has % bytes; it must have 1 to 255', left(wrong, 255), octet_length(wrong)
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+
+	-- What is told of a grant without its name belongs to the story, too, if the
+	-- story knows the token: rows refused for it, and grants of other roles that an
+	-- attempt of the caller's was told of.  A token that was only presented proves
+	-- nothing.
+	RETURN QUERY
+	WITH named AS MATERIALIZED (
+		SELECT * FROM lease.history h
+		WHERE h.at >= coalesce(since, '-infinity') AND h.at <= coalesce(until, 'infinity')
+		  AND (names IS NULL AND h.name IS NOT NULL OR h.name = ANY (names))
+	), tokens AS (
+		SELECT t.token, min(t.name) AS name
+		FROM (SELECT n.token, n.name FROM named n WHERE n.event NOT IN ('rejected', 'guard_failed')
+		      UNION ALL
+		      SELECT substring(n.detail FROM '^held with token (\d+)$')::bigint, n.name
+		      FROM named n WHERE n.event = 'refused') t
+		GROUP BY t.token
+	), found AS (
+		SELECT n.name AS about, n.* FROM named n
+		UNION ALL
+		SELECT t.name, h.*
+		FROM lease.history h LEFT JOIN tokens t USING (token)
+		WHERE h.at >= (SELECT min(n.at) FROM named n) AND h.at <= coalesce(until, 'infinity')
+		  AND (h.event IN ('loaded', 'new_epoch')
+		       OR t.name IS NOT NULL AND (h.name IS NULL OR names IS NOT NULL AND h.name <> ALL (names)))
+	)
+	SELECT f.about, f.at, f.seq, f.event, f.token, f.mode, f.scope,
+	       lease.holder_text(f.holder, f.owner, coalesce(f.name, f.detail) IS NOT NULL),
+	       f.correlation_id, f.waited, f.held, f.detail
+	FROM found f;
+END
+$$;
+COMMENT ON FUNCTION lease.story_events(text[], timestamptz, timestamptz) IS
+'What lease.explain and lease.timeline tell: the rows of lease.history that are about some names (NULL: all), and those of the whole database, for which about is NULL.
+Errors: 22004 a NULL name; 22023 a name is empty or has more than 255 bytes.';
+
+CREATE FUNCTION lease.present_text(name text, tokens bigint[]) RETURNS text
+	LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+	WITH waiting AS (
+		SELECT w."position" AS place, lease.holder_text(w.holder, w.owner, true) AS who, w.waited, w.blocked_by
+		FROM lease.waiters w WHERE w.name = present_text.name
+	), grants AS (
+		-- Every detached lease has a TTL, unless it is over and closes its name.
+		SELECT l.*, lease.holder_text(l.holder, l.owner, l.name IS NOT NULL) AS who,
+		       l.scope = 'detached' AND l.ttl IS NULL AS ended
+		FROM lease.leases l
+		WHERE l.name = present_text.name
+		   OR l.name IS NULL AND (l.token = ANY (tokens) OR EXISTS (SELECT FROM waiting w WHERE l.token = ANY (w.blocked_by)))
+	), held AS (
+		SELECT 'held by ' || lease.list_text(array_agg(
+		           who || ' with token ' || token || CASE
+		               WHEN expires_at IS NOT NULL THEN
+		                   format(' until %s (%s left)', lease.time_text(expires_at), lease.duration_text(remaining))
+		               WHEN scope <> 'detached' THEN ' until its ' || scope || ' ends'
+		               ELSE '' END
+		           ORDER BY token)) AS told
+		FROM grants WHERE NOT ended
+	), closed AS (
+		SELECT CASE WHEN max(closed_until) IS NOT NULL THEN 'closed until ' || lease.time_text(max(closed_until))
+		            WHEN count(*) > 0 THEN 'closed for a while' END AS told
+		FROM grants WHERE ended
+	), queue AS (
+		SELECT lease.list_text(array_agg(who ORDER BY place))
+		       || CASE WHEN count(*) > 1 THEN ' wait for it, the longest for ' ELSE ' waits for it, for ' END
+		       || lease.duration_text(max(waited)) AS told
+		FROM waiting
+	)
+	SELECT coalesce(nullif(concat_ws(' and ', held.told, closed.told), ''), 'being granted') || coalesce('; ' || queue.told, '')
+	FROM held, closed, queue
+	WHERE concat(held.told, closed.told, queue.told) <> ''
+$$;
+COMMENT ON FUNCTION lease.present_text(text, bigint[]) IS
+'For the last sentence of lease.explain: by whom a name is held, until when it is closed, who waits; NULL if nobody holds it or waits. tokens: grants that are known to be of this name, also if it is not shown.
+Errors: those of lease.leases.';
+
+CREATE FUNCTION lease.explain(name text, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL)
+RETURNS TABLE (at timestamptz, story text)
+	LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+	WITH sentences (kind, once, often) AS (VALUES
+		-- 1 who, 2 token, 3 how long it held, 4 waited, 5 detail, 6 what it took, 7 times, 8 from when to when
+		('acquired',     '%1$s took %6$s%2$s%4$s', NULL),
+		('received',     '%1$s was handed it%2$s%5$s', NULL),
+		('turn',         '%1$s took %6$s%2$s%4$s and released it %3$s later%5$s',
+		                 '%1$s took %6$s and released it %7$s times in a row%8$s, and held it for %3$s in all'),
+		('released',     '%1$s released it%2$s, after holding it for %3$s%5$s', NULL),
+		('expired',      'The TTL of %1$s ran out: it lost the lease%2$s, after holding it for %3$s%5$s', NULL),
+		('orphaned',     'The session of %1$s ended: it lost the lease%2$s, after holding it for %3$s%5$s', NULL),
+		('forced',       '%1$s lost the lease%2$s by force, after holding it for %3$s%5$s', NULL),
+		('transferred',  '%1$s handed it over%2$s, after holding it for %3$s%5$s', NULL),
+		('abandoned',    '%1$s was granted it%2$s, but its call was cancelled that moment, and the grant taken back%5$s', NULL),
+		('refused',      '%1$s tried, and found it taken%5$s', '%1$s tried %7$s times, and found it taken%8$s%5$s'),
+		('timeout',      '%1$s gave up%4$s', '%1$s gave up %7$s times%8$s,%4$s at most'),
+		('cancelled',    '%1$s was cancelled%4$s', '%1$s was cancelled %7$s times%8$s,%4$s at most'),
+		('deadlock',     '%1$s was refused%4$s, since the wait would never have ended',
+		                 '%1$s was refused %7$s times%8$s,%4$s at most, since the wait would never have ended'),
+		('rejected',     '%1$s was refused%2$s, which was stale%5$s', '%1$s was refused %7$s times with stale tokens%8$s%5$s'),
+		('guard_failed', 'A transaction of %1$s failed for want of the lease%5$s',
+		                 '%7$s transactions of %1$s failed for want of the lease%8$s%5$s'),
+		('reopened',     'It was opened again by force%5$s', NULL),
+		('resized',      '%1$s resized the semaphore%5$s', NULL),
+		('new_epoch',    'A new epoch of tokens began%5$s', NULL),
+		('loaded',       'The server had started and loaded the ledger%5$s', NULL)
+	), events AS MATERIALIZED (
+		SELECT * FROM lease.story_events(ARRAY[explain.name], since, until)
+	), known AS MATERIALIZED (
+		SELECT k.*, lease.present_text(explain.name, k.tokens) AS present
+		FROM (SELECT min(e.at) AS began, max(e.at) AS ended, array_agg(coalesce(e.token, substring(e.detail FROM '^held with token (\d+)$')::bigint)) AS tokens
+		      FROM events e WHERE about IS NOT NULL) k
+	), told AS (
+		-- To take and release it with nothing in between is one sentence.
+		SELECT e.*, CASE
+			WHEN event = 'acquired' AND (lead(event) OVER w, lead(token) OVER w) = ('released', token)
+			  OR event = 'released' AND (lag(event) OVER w, lag(token) OVER w) = ('acquired', token) THEN 'turn'
+			ELSE event END AS kind
+		FROM events e, known k
+		WHERE about IS NOT NULL OR e.at > k.began AND (e.at < k.ended OR k.present IS NOT NULL)
+		WINDOW w AS (ORDER BY e.at, e.seq)
+	), stretches AS (
+		-- What is alike is one sentence, unless the lease changed hands in between.
+		SELECT *, count(*) FILTER (WHERE changes) OVER (ORDER BY at, seq) AS stretch
+		FROM (SELECT *, kind NOT IN ('refused', 'timeout', 'cancelled', 'deadlock', 'rejected', 'guard_failed')
+		             AND (kind <> 'turn' OR (kind, who, mode, scope) IS DISTINCT FROM
+		                  (lag(kind) OVER w, lag(who) OVER w, lag(mode) OVER w, lag(scope) OVER w)) AS changes
+		      FROM told WINDOW w AS (ORDER BY at, seq)) t
+	), folded AS (
+		SELECT min(t.at) AS at, min(seq) AS seq, kind, who,
+		       count(*) / CASE kind WHEN 'turn' THEN 2 ELSE 1 END AS times,
+		       CASE WHEN min(token) = max(token) THEN ' with token ' || min(token) END AS token,
+		       lease.duration_text(sum(held)) AS held,
+		       ' after waiting ' || lease.duration_text(max(waited)) AS waited,
+		       CASE WHEN min(detail) = max(detail) THEN ' (' || min(detail) || ')' END AS detail,
+		       concat(CASE mode WHEN 'shared' THEN 'it shared' WHEN 'permit' THEN 'permits' ELSE 'it' END,
+		              CASE WHEN scope <> 'detached' THEN ' for its ' || scope END) AS how,
+		       CASE WHEN min(correlation_id) = max(correlation_id)
+		            THEN format(', correlation id "%s"', replace(min(correlation_id), '"', '""')) END AS marked,
+		       format(', from %s to %s', lease.time_text(min(t.at)), lease.time_text(max(t.at))) AS span
+		FROM stretches t
+		GROUP BY stretch, kind, who, mode, scope, CASE WHEN kind IN ('rejected', 'guard_failed') THEN concat_ws(' ', token, detail) END
+	), story AS (
+		SELECT f.at, false AS present, seq,
+		       format(coalesce(CASE WHEN times = 1 THEN once ELSE often END, '%1$s%2$s: ' || kind || '%5$s'),
+		              who, token, held, waited, detail, how, times, span) || coalesce(marked, '') || '.' AS told
+		FROM folded f LEFT JOIN sentences USING (kind)
+		UNION ALL
+		SELECT clock_timestamp(), true, NULL,
+		       CASE WHEN coalesce(began::text, present) IS NULL THEN 'Nothing is known of it, or nothing that you may see.'
+		            ELSE CASE WHEN pg_is_in_recovery() THEN 'As this standby knows it, it is ' ELSE 'Now it is ' END
+		                 || coalesce(present, 'free' || CASE WHEN EXISTS (SELECT FROM lease.leases l WHERE l.name IS NULL)
+		                                                     THEN ', or held by another role' ELSE '' END) || '.' END
+		       || CASE WHEN (SELECT history_lost FROM lease.status) > 0
+		               THEN ' Events were lost in this database: this may not be all.' ELSE '' END
+		FROM known
+	)
+	SELECT at, upper(left(told, 1)) || substr(told, 2) FROM story ORDER BY present, at, seq
+$$;
+COMMENT ON FUNCTION lease.explain(text, timestamptz, timestamptz) IS
+'The story of a name in order, as sentences: who took it, with which token, after which wait; who tried meanwhile; how it ended; restarts and new epochs in between; and at last how it stands now. What one holder did several times in a row is told once. What happened in the last second may be missing; what you may not see is told of "another role", if it concerns you, or not at all.
+name: 1 to 255 bytes. since, until: which part of the history to tell, NULL: as far as it goes.
+Errors: 22004 name is NULL; 22023 name is empty or too long; and those of lease.history and lease.leases.';
+
+--
+-- The same as a picture
+--
+CREATE FUNCTION lease.xml_text(content text) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE
+	-- XML has no way to write most control characters: they become U+FFFD.
+	RETURN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
+		pg_catalog.regexp_replace(pg_catalog.replace(content, '&', '&amp;'),
+			'[\x01-\x08\x0b\x0c\x0e-\x1f'
+			|| CASE pg_catalog.getdatabaseencoding() WHEN 'UTF8' THEN '\ufffe\uffff]' ELSE ']' END,
+			'&#xFFFD;', 'g'),
+		'<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
+COMMENT ON FUNCTION lease.xml_text(text) IS
+'A text as XML writes it, in an element or an attribute.
+Errors: none.';
+
+CREATE FUNCTION lease.stacked(lanes integer[], begins float8[], ends float8[], most integer) RETURNS integer[]
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	rows   integer[] = '{}';
+	free   float8[];		-- from when on each row of the lane is free
+	chosen integer;
+BEGIN
+	FOR i IN 1 .. coalesce(cardinality(lanes), 0) LOOP
+		IF i = 1 OR lanes[i] <> lanes[i - 1] THEN
+			free = '{}';
+		END IF;
+		chosen = 1;
+		WHILE chosen <= cardinality(free) AND free[chosen] > begins[i] LOOP
+			chosen = chosen + 1;
+		END LOOP;
+		IF chosen > most THEN
+			chosen = array_position(free, (SELECT min(f) FROM unnest(free) f));
+		END IF;
+		free[chosen] = greatest(free[chosen], ends[i]);
+		rows[i] = chosen;
+	END LOOP;
+	RETURN rows;
+END
+$$;
+COMMENT ON FUNCTION lease.stacked(integer[], float8[], float8[], integer) IS
+'For bars that are sorted by lane and beginning: in which row of its lane each one goes, so that none covers another, unless a lane would need more than so many rows.
+Errors: none.';
+
+CREATE FUNCTION lease.timeline_marks(names text[], since timestamptz, until timestamptz, most integer)
+RETURNS TABLE (about text, who text, how text, at timestamptz, came timestamptz, began timestamptz,
+               ended timestamptz, title text)
+	LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+	-- Also of what ended after the time that is drawn, since it may have begun before.
+	WITH events AS MATERIALIZED (
+		SELECT * FROM lease.story_events(names, since, NULL)
+	), pieces (about, token, who, came, began, ended, how, live, correlation_id, detail) AS (
+		SELECT about, token, who, at - waited, at, NULL::timestamptz, NULL, false, correlation_id, NULL
+		FROM events WHERE event IN ('acquired', 'received')
+		UNION ALL
+		SELECT about, token, who, NULL, at - held, at, event, false, correlation_id, detail
+		FROM events WHERE held IS NOT NULL
+		UNION ALL
+		SELECT coalesce(l.name, e.about), token, lease.holder_text(l.holder, l.owner, l.name IS NOT NULL), NULL, l.acquired_at,
+		       NULL, NULL, true, l.correlation_id, NULL
+		FROM lease.leases l LEFT JOIN events e USING (token)
+		WHERE (l.name = ANY (names) OR names IS NULL AND l.name IS NOT NULL OR l.name IS NULL AND e.about IS NOT NULL)
+		  AND (l.scope <> 'detached' OR l.ttl IS NOT NULL)
+	), grants AS (
+		SELECT about, token, min(who) AS who, min(came) AS came, min(began) AS began, max(ended) AS ended,
+		       max(how) AS how, bool_or(live) AS live, max(correlation_id) AS correlation_id, max(detail) AS detail
+		FROM pieces GROUP BY about, token
+	), marks (about, token, who, how, at, came, began, ended, correlation_id, detail) AS (
+		-- A grant that does not live and has no end went with a server that stopped, or
+		-- its end is not in the history.
+		SELECT about, token, who, how, NULL::timestamptz, came, began,
+		       coalesce(ended, CASE WHEN NOT live THEN
+		           coalesce((SELECT min(e.at) FROM events e WHERE e.event = 'loaded' AND e.at > began), began) END),
+		       correlation_id, detail
+		FROM grants
+		UNION ALL
+		SELECT about, token, who, event, CASE WHEN waited IS NULL THEN at END, at - waited, NULL,
+		       CASE WHEN waited IS NOT NULL THEN at END, correlation_id, detail
+		FROM events WHERE held IS NULL AND event NOT IN ('acquired', 'received')
+		UNION ALL
+		SELECT name, NULL, lease.holder_text(holder, owner, true), NULL, NULL, waiting_since, NULL, NULL, NULL, NULL
+		FROM lease.waiters WHERE name = ANY (names) OR names IS NULL AND name IS NOT NULL
+	)
+	SELECT about, who, how, at, came, began, ended,
+	       concat_ws(E'\n', about,
+	           concat(CASE WHEN about IS NOT NULL THEN who || ': ' END,
+	                  coalesce(how, CASE WHEN began IS NULL THEN 'waiting' WHEN ended IS NULL THEN 'holding' ELSE 'holding, how it ended is not known' END),
+	                  ' with token ' || token, ' (' || detail || ')'),
+	           'at ' || lease.time_text(at),
+	           'waited from ' || lease.time_text(came) || coalesce(', for ' || lease.duration_text(coalesce(began, ended) - came), ''),
+	           'held from ' || lease.time_text(began) || coalesce(' to ' || lease.time_text(ended) || ', for ' || lease.duration_text(ended - began), ''),
+	           'correlation id ' || correlation_id)
+	FROM marks
+	WHERE least(at, came, began) <= until
+	ORDER BY coalesce(at, ended, 'infinity') DESC
+	LIMIT most
+$$;
+COMMENT ON FUNCTION lease.timeline_marks(text[], timestamptz, timestamptz, integer) IS
+'What lease.timeline draws, the newest so many: what happened at a moment; or waits from came, grants from began, to ended (NULL: still going), and how they ended.
+Errors: those of lease.explain.';
+
+CREATE FUNCTION lease.scaled(at timestamptz, first timestamptz, last timestamptz, low float8, high float8) RETURNS float8
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN CASE WHEN at <= first THEN low WHEN at >= last THEN high
+	            ELSE low + (high - low) * extract(epoch FROM at - first)::float8
+	                       / extract(epoch FROM last - first)::float8 END;
+COMMENT ON FUNCTION lease.scaled(timestamptz, timestamptz, timestamptz, float8, float8) IS
+'Where a time lies between low and high, if first lies at low and last at high; what is outside goes to the nearest end. NULL for NULL.
+Errors: none.';
+
+CREATE FUNCTION lease.short_text(content text, most integer) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE
+	RETURN CASE WHEN pg_catalog.length(content) <= most THEN lease.xml_text(content)
+	            ELSE lease.xml_text(pg_catalog.left(content, most / 3)) || '&#8230;'
+	                 || lease.xml_text(pg_catalog.right(content, most - most / 3 - 1)) END;
+COMMENT ON FUNCTION lease.short_text(text, integer) IS
+'A text as XML writes it, with at most so many characters: the middle of a longer one is left out.
+Errors: none.';
+
+CREATE FUNCTION lease.timeline(names text[], since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL) RETURNS text
+	LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+	-- Measures in pixels, and what the picture has room for.
+	WITH sizes (x0, x1, row_height, most_rows, most_lanes, most_holders, most_marks) AS (
+		VALUES (240, 1155, 10, 6, 50, 24, 20000)
+	), asked AS (
+		SELECT CASE WHEN isfinite(since) THEN since END AS first,
+		       CASE WHEN isfinite(until) THEN until ELSE statement_timestamp() END AS last
+	), marks AS MATERIALIZED (
+		SELECT m.* FROM sizes, asked a, lease.timeline_marks(names, a.first, a.last, most_marks) m
+	), span AS (
+		SELECT least(coalesce(a.first, s.first), a.last - interval '10 ms') AS first, a.last
+		FROM asked a, (SELECT min(least(at, came, began)) AS first FROM marks) s
+	), chosen AS (
+		SELECT name, min(place) AS place FROM unnest(names) WITH ORDINALITY AS n (name, place) GROUP BY name
+		UNION ALL
+		(SELECT about, NULL FROM marks WHERE names IS NULL AND about IS NOT NULL
+		 GROUP BY about ORDER BY count(*) DESC, about COLLATE "C" LIMIT (SELECT most_lanes FROM sizes))
+	), lanes AS (
+		SELECT name, (row_number() OVER (ORDER BY place, name COLLATE "C"))::integer AS lane FROM chosen
+	), bars AS (
+		SELECT m.*, l.lane, row_number() OVER (ORDER BY lane, coalesce(came, began), ended) AS nth
+		FROM marks m JOIN lanes l ON l.name = m.about WHERE at IS NULL
+	), stacks AS MATERIALIZED (
+		SELECT lease.stacked(array_agg(lane ORDER BY nth), array_agg(extract(epoch FROM coalesce(came, began))::float8 ORDER BY nth),
+		                     array_agg(extract(epoch FROM coalesce(ended, 'infinity'))::float8 ORDER BY nth),
+		                     (SELECT most_rows FROM sizes)) AS rows FROM bars
+	), wanted AS (
+		SELECT who, count(*) AS marks, abs(hashtext(who)::bigint) % 54 AS slot,
+		       row_number() OVER (PARTITION BY abs(hashtext(who)::bigint) % 54 ORDER BY who COLLATE "C") > 1 AS again
+		FROM marks JOIN lanes ON name = about GROUP BY who
+	), spare AS (
+		SELECT slot, row_number() OVER (ORDER BY slot * 23 % 54) AS nth
+		FROM generate_series(0, 53) slot WHERE slot NOT IN (SELECT w.slot FROM wanted w)
+	), holders AS (
+		-- A colour is its holder's in every picture, unless two of this one would share it.
+		SELECT who, row_number() OVER (ORDER BY marks DESC, who COLLATE "C") - 1 AS place,
+		       CASE WHEN who = 'another role' THEN '#888'
+		            ELSE format('hsl(%s,%s%%,%s%%)', ('{0,18,33,48,70,95,130,155,175,190,205,220,245,265,285,305,325,343}'::integer[])[1 + c % 18],
+		                        50 + c / 18 * 12, 64 - c / 18 * 11) END AS colour
+		FROM (SELECT w.who, w.marks, coalesce(s.slot, w.slot) AS c
+		      FROM (SELECT *, CASE WHEN again THEN row_number() OVER (PARTITION BY again ORDER BY who COLLATE "C") END AS nth FROM wanted) w
+		      LEFT JOIN spare s USING (nth)) p
+	), layout AS (
+		SELECT 90 + 16 * least(ceil(count(*) / 6.0), 4)::integer AS top FROM holders
+	), tracks AS (
+		-- A lane has a row for each bar that overlaps others, and a strip for moments.
+		SELECT name, lane, height, top + (sum(height) OVER (ORDER BY lane) - height)::integer AS y
+		FROM (SELECT l.name, l.lane, 14 + row_height * coalesce(max(s.rows[b.nth]), 1) AS height
+		      FROM sizes, stacks s, lanes l LEFT JOIN bars b USING (lane) GROUP BY l.name, l.lane, row_height) h, layout
+	), frame AS (
+		SELECT top, coalesce(max(y + height), top + 30) AS bottom FROM layout LEFT JOIN tracks ON true GROUP BY top
+	), ticks AS (
+		SELECT t, step, round(lease.scaled(t, first, last, x0, x1)::numeric, 1) AS x
+		FROM span, sizes, LATERAL (
+			SELECT coalesce(min(s), last - first) AS step
+			FROM unnest('{1 ms,2 ms,5 ms,10 ms,20 ms,50 ms,100 ms,200 ms,500 ms,1 s,2 s,5 s,10 s,15 s,30 s,1 min,2 min,5 min,10 min,15 min,30 min,1 h,2 h,3 h,6 h,12 h,1 day,2 days,7 days,14 days,28 days,91 days,364 days}'::interval[]) s
+			WHERE s * 10 >= last - first) n,
+			generate_series(date_bin(step, first, date_trunc('day', first)), last, step) t
+		WHERE t >= first
+	), drawn AS (
+		SELECT b.nth, b.how, b.ended, b.title, h.colour, t.y + 3 + row_height * (s.rows[b.nth] - 1) AS y,
+		       round(lease.scaled(came, first, last, x0, x1)::numeric, 1) AS came,
+		       round(lease.scaled(began, first, last, x0, x1)::numeric, 1) AS began,
+		       round(lease.scaled(coalesce(ended, least(last, statement_timestamp())), first, last, x0, x1)::numeric, 1) AS x,
+		       ended IS NULL OR ended > last AS open
+		FROM sizes, span, stacks s, bars b JOIN tracks t USING (lane) JOIN holders h USING (who)
+	), moments AS (
+		SELECT row_number() OVER (ORDER BY m.at, m.title COLLATE "C") AS nth, m.how, m.title, h.colour, t.y + t.height - 7 AS y,
+		       round(lease.scaled(m.at, first, last, x0, x1)::numeric, 1) AS x
+		FROM sizes, span, marks m JOIN tracks t ON t.name = m.about JOIN holders h USING (who) WHERE m.at IS NOT NULL
+	), symbols (how, place, told) AS (VALUES
+		('wait', 1, 'waits'), ('open', 2, 'still going'), ('tick', 3, 'refused'), ('gave-up', 4, 'gave up waiting'),
+		('expired', 5, 'expired'), ('orphaned', 6, 'orphaned'), ('forced', 7, 'forced'),
+		('rejected', 8, 'stale token'), ('guard_failed', 9, 'guard failed'), ('restart', 10, 'restart, new epoch')
+	), notes AS (
+		SELECT concat_ws('  ',
+			(SELECT format('%s to %s, time zone %s.', lease.time_text(first), lease.time_text(last), current_setting('TimeZone')) FROM span),
+			(SELECT format('Of %s names the %s busiest.', count(DISTINCT about), most_lanes)
+			 FROM marks, sizes WHERE names IS NULL GROUP BY most_lanes HAVING count(DISTINCT about) > most_lanes),
+			(SELECT format('Only the last %s marks.', most_marks) FROM marks, sizes GROUP BY most_marks HAVING count(*) >= most_marks),
+			(SELECT 'Events were lost.' FROM lease.status WHERE history_lost > 0)) AS text
+	), parts (layer, place, svg) AS (
+		SELECT 0, 0, format(
+			'<svg xmlns="http://www.w3.org/2000/svg" width="1200" height="%1$s" viewBox="0 0 1200 %1$s" font-family="system-ui, sans-serif" font-size="11">'
+			'<style>.bg{fill:#fff}.odd{fill:#f3f4f6}text{fill:#333}.grid{stroke:#dcdfe3}.restart{stroke:#777;stroke-dasharray:3 3;stroke-width:1.5}'
+			'.halo{fill:none;stroke:#fff}.loss{fill:#c1121f;stroke:#fff}.line{fill:none;stroke:#c1121f}.quit{stroke:#333}'
+			'@media (prefers-color-scheme:dark){.bg{fill:#1b1c1f}.odd{fill:#24262a}text{fill:#ddd}.grid{stroke:#3a3d42}.restart{stroke:#aaa}'
+			'.halo{stroke:#1b1c1f}.loss{fill:#ff5c66;stroke:#1b1c1f}.line{stroke:#ff5c66}.quit{stroke:#ddd}}</style>'
+			'<defs><pattern id="lease-hatch" width="4" height="4" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path d="M1 0v4" stroke="#888" stroke-width="1.3"/></pattern>'
+			'<rect id="lease-wait" x="-7" y="-4" width="14" height="8" fill="url(#lease-hatch)" stroke="#888"/>'
+			'<path id="lease-open" d="M1-4l4 4l-4 4z"/>'
+			'<path id="lease-tick" d="M0-3v6" stroke-width="1.5"/>'
+			'<path id="lease-gave-up" class="quit" d="M0-5v10" stroke-width="2"/>'
+			'<g id="lease-expired"><path class="halo" d="M-4-4l8 8m0-8l-8 8" stroke-width="4"/><path class="line" d="M-4-4l8 8m0-8l-8 8" stroke-width="2"/></g>'
+			'<g id="lease-orphaned"><circle class="halo" r="4" stroke-width="4"/><circle class="line" r="4" stroke-width="2"/></g>'
+			'<path id="lease-forced" class="loss" d="M0-5l5 9h-10z"/>'
+			'<path id="lease-rejected" class="loss" d="M-3-3h6v6h-6z"/>'
+			'<path id="lease-guard_failed" class="loss" d="M0-5l4 5l-4 5l-4-5z"/>'
+			'<path id="lease-restart" class="restart" d="M0-5v10"/></defs>'
+			'<rect class="bg" width="1200" height="%1$s"/>', bottom + 26)
+		FROM frame
+		UNION ALL
+		SELECT 1, 0, format('<text x="10" y="20" font-size="14" font-weight="bold">Leases</text><text x="70" y="20">%s</text>', lease.xml_text(text)) FROM notes
+		UNION ALL
+		SELECT 1, 1, '<text x="10" y="38">There is nothing to show, or nothing that you may see.</text>' WHERE NOT EXISTS (SELECT FROM marks)
+		UNION ALL
+		SELECT 2, place, CASE WHEN place < most_holders THEN
+			format('<svg x="%s" y="%s" width="185" height="14"><title>%s</title><rect y="3" width="10" height="9" fill="%s"/><text x="15" y="11">%s</text></svg>',
+			       10 + place % 6 * 195, 30 + place / 6 * 16, lease.xml_text(who), colour, lease.short_text(who, 26))
+			ELSE format('<text x="1190" y="20" text-anchor="end">and %s holders more</text>', count(*) OVER () - most_holders) END
+		FROM sizes, holders WHERE place <= most_holders
+		UNION ALL
+		SELECT 3, place, format('<use href="#lease-%s" x="%s" y="%s" fill="#888" stroke="#888"/><text x="%s" y="%s">%s</text>',
+		                        how, place * 115 - 95, top - 36, place * 115 - 83, top - 32, told) FROM symbols, layout
+		UNION ALL
+		SELECT 4, lane, concat(CASE WHEN lane % 2 = 1 THEN format('<rect class="odd" y="%s" width="1200" height="%s"/>', y, height) END,
+			format('<svg x="10" y="%s" width="%s" height="16"><title>%s</title><text y="12">%s</text></svg>',
+			       y + (height - 16) / 2, x0 - 16, lease.xml_text(name), lease.short_text(name, 34)))
+		FROM sizes, tracks
+		UNION ALL
+		SELECT 5, 0, format('<path class="grid" d="M%1$s %2$sV%3$s"/><g text-anchor="middle"><text x="%1$s" y="%4$s">%6$s</text><text x="%1$s" y="%5$s">%6$s</text></g>',
+		                    x, top, bottom, top - 6, bottom + 15,
+			to_char(t, CASE WHEN t = date_trunc('day', t) THEN 'YYYY-MM-DD' WHEN step < '1 s' THEN 'HH24:MI:SS.MS'
+			                WHEN step < '1 min' THEN 'HH24:MI:SS' ELSE 'HH24:MI' END))
+		FROM frame, ticks
+		UNION ALL
+		SELECT 6, 0, format('<path class="restart" d="M%s %sV%s"><title>%s</title></path>', round(lease.scaled(at, first, last, x0, x1)::numeric, 1), top, bottom, lease.xml_text(title))
+		FROM sizes, span, frame, marks WHERE about IS NULL
+		UNION ALL
+		SELECT 7, nth, concat('<g fill="', colour, '" stroke="', colour, '"><title>', lease.xml_text(title), '</title>',
+			'<rect x="' || came || '" y="' || y || '" width="' || greatest(coalesce(began, x) - came, 1.5) || '" height="8" fill="url(#lease-hatch)" stroke-width=".8"/>',
+			'<rect x="' || began || '" y="' || y || '" width="' || greatest(x - began, 1.5) || '" height="8" stroke="none"/>',
+			CASE WHEN open THEN format('<use href="#lease-open" x="%s" y="%s" stroke="none"/>', x, y + 4) END, '</g>')
+		FROM drawn
+		UNION ALL
+		SELECT 8, nth, format('<g stroke="%s"><title>%s</title><use href="#lease-%s" x="%s" y="%s"/></g>', colour, lease.xml_text(title),
+		                    CASE WHEN how IN ('rejected', 'guard_failed') THEN how ELSE 'tick' END, x, y + 3)
+		FROM moments
+		UNION ALL
+		SELECT 9, nth, format('<use href="#lease-%s" x="%s" y="%s" pointer-events="none"/>',
+		                      CASE WHEN how IN ('expired', 'orphaned', 'forced') THEN how ELSE 'gave-up' END, x, y + 4)
+		FROM drawn WHERE NOT open AND how IN ('expired', 'orphaned', 'forced', 'timeout', 'deadlock', 'cancelled')
+		UNION ALL
+		SELECT 10, 0, '</svg>'
+	)
+	SELECT string_agg(svg, E'\n' ORDER BY layer, place) FROM parts
+$$;
+COMMENT ON FUNCTION lease.timeline(text[], timestamptz, timestamptz) IS
+'The history of names as an SVG picture: a lane for each name; bars for grants, in a colour for each holder, hatched while it waited; marks for attempts and losses; whoever points at one is told what it is.
+names: NULL takes all that you may see, and of these the 50 busiest. since, until: which part of the history; NULL: as far as it goes, and until now. Of more than 20000 marks the last are drawn.
+Errors: 22004 a NULL name; 22023 a name is empty or too long; and those of lease.history and lease.leases.';
+
+--
+-- What to change
+--
+CREATE VIEW lease.advice AS
+	-- From when on something is worth a word.  A single event never is.
+	WITH limits AS (
+		SELECT 20 AS enough,                   -- events, before any advice is drawn from them
+		       0.25 AS late,                   -- part of the TTL that is left at a renewal
+		       interval '1 min' AS long_ttl,
+		       0.05 AS short_hold,             -- part of the TTL that is used
+		       0.5 AS busy,                    -- part of the attempts that have to wait
+		       0.5 AS long_wait,               -- part of a hold
+		       10 AS long_queue,               -- who wait at a time
+		       10 AS polling,                  -- attempts refused for each grant
+		       0.1 AS losing,                  -- part of the grants that are lost
+		       0.8 AS nearly_full              -- part of the table that is used
+	)
+	SELECT s.name, a.advice,
+	       CASE WHEN s.name IS NULL THEN 'A name of another role. ' ELSE '' END || a.why AS why, a.change
+	FROM limits l CROSS JOIN lease.stats s
+	CROSS JOIN LATERAL (SELECT s.released + s.expired + s.orphaned + s.forced + s.transferred,
+	                           s.acquired + s.timeouts + s.deadlocks + s.cancelled) AS n (ends, willing)
+	CROSS JOIN LATERAL (VALUES
+		('ttl_short', s.renewed >= enough AND s.margin_p01 < late * s.ttl,
+		 pg_catalog.format('Renewals come late: one in 100 found about %s or less left of a TTL of %s.',
+		                   lease.duration_text(s.margin_p01), lease.duration_text(s.ttl)),
+		 pg_catalog.format('Renew at a third of the TTL, or take a TTL of %s.',
+		                   lease.duration_text(3 * (s.ttl - s.margin_p01)))),
+		('ttl_long', ends >= enough AND s.ttl >= long_ttl AND s.hold_mean < short_hold * s.ttl,
+		 pg_catalog.format('The TTL is %s, but a hold takes %s on average: who dies with it blocks all others for long.',
+		                   lease.duration_text(s.ttl), lease.duration_text(s.hold_mean)),
+		 pg_catalog.format('Take a TTL of about %s, and renew it at a third.',
+		                   lease.duration_text(greatest(10 * s.hold_mean, interval '1 s')))),
+		('queue', s.acquired >= enough
+		          AND (s.contended - s.refused >= busy * willing AND s.wait_mean >= long_wait * s.hold_mean
+		               OR s.longest_queue >= long_queue),
+		 pg_catalog.format('Everything queues for it: %s of %s attempts had to wait, waits took %s and holds %s on average, and up to %s waited at a time.',
+		                   s.contended - s.refused, willing,
+		                   lease.duration_text(s.wait_mean), lease.duration_text(s.hold_mean), s.longest_queue),
+		 'Lease smaller things, one name for each; hold it for the critical part alone; share it, or use a semaphore, where that will do.'),
+		('polling', s.refused >= enough AND s.refused >= polling * s.acquired,
+		 pg_catalog.format('It was tried %s times in vain, for %s grants.', s.refused, s.acquired),
+		 'Wait for it with lease.acquire or lease.campaign, which cost nothing meanwhile, rather than try again and again.'),
+		('never_released', s.expired >= enough AND s.released = 0,
+		 pg_catalog.format('It was never released, and expired %s times: each time the name was closed for the rest of its TTL.', s.expired),
+		 'Release it when the work is done. If it is to stay closed for a while, say so with min_hold.'),
+		('often_lost', s.released > 0 AND s.expired + s.orphaned >= enough AND s.expired + s.orphaned >= losing * ends,
+		 pg_catalog.format('%s of %s grants were lost: the TTL ran out, or the session ended.', s.expired + s.orphaned, ends),
+		 'Renew while the work lasts, or take a TTL that it fits in; see in lease.history whose leases are lost.'),
+		('stale_tokens', s.rejected >= enough,
+		 pg_catalog.format('Stale tokens were presented %s times: holders go on after they have lost it.', s.rejected),
+		 'Let holders stop at their deadline, and see in lease.history who they are.'),
+		('guards_failed', s.guard_failures >= enough,
+		 pg_catalog.format('%s transactions failed since they did not hold it.', s.guard_failures),
+		 'Renew before the transaction, or make it shorter than the TTL; see in lease.history what failed.'),
+		('deadlocks', s.deadlocks >= enough,
+		 pg_catalog.format('%s waits would never have ended.', s.deadlocks),
+		 'Take several names with one lease.acquire_all, or always in the same order.')
+	) AS a (advice, applies, why, change)
+	WHERE a.applies
+	UNION ALL
+	SELECT NULL, a.advice, a.why, a.change
+	FROM limits l CROSS JOIN lease.status s
+	CROSS JOIN LATERAL (VALUES
+		('history_lost', s.history_lost > 0,
+		 pg_catalog.format('%s events are not in lease.history: more came in a moment than fit.', s.history_lost),
+		 'See in lease.status that a reaper is at work; polling fills the history, too.'),
+		('table_full', s.leases_used >= nearly_full * s.leases_allowed,
+		 pg_catalog.format('%s of %s leases are in use.', s.leases_used, s.leases_allowed),
+		 'Raise lease.max_leases and restart, or see in lease.leases which need not be held.'),
+		('launcher_absent', s.worker_state = 'launcher absent',
+		 'Nobody tidies up: rows and memory of leases that are over stay, and no history is written.',
+		 'Raise max_worker_processes and restart.')
+	) AS a (advice, applies, why, change)
+	WHERE a.applies;
+COMMENT ON VIEW lease.advice IS
+'What to change, and why, drawn from lease.stats and lease.status: a row for each name and piece of advice. Names of other roles count, too, but are not told. Nothing is drawn from fewer than 20 events.';
+COMMENT ON COLUMN lease.advice.name IS 'name that it is about; NULL if it is another role''s, or it is about the server';
+COMMENT ON COLUMN lease.advice.advice IS
+'ttl_short: one renewal in 100 comes with less than a quarter of the TTL left; ttl_long: a TTL of 1 min or more of which holds use less than 5 % on average; queue: half of those who would wait for it have to, for half a hold or more, or 10 wait at a time; polling: 10 attempts are refused for each grant; never_released: it only expires; often_lost: one grant in 10 is lost; stale_tokens, guards_failed, deadlocks: 20 of them; history_lost, table_full (from 80 %), launcher_absent: the server';
+COMMENT ON COLUMN lease.advice.why IS 'what was seen';
+COMMENT ON COLUMN lease.advice.change IS 'what to do about it';
+
+--
 -- Privileges
 --
 CREATE FUNCTION lease.user_objects(OUT what text) RETURNS SETOF text
@@ -755,11 +1337,14 @@ CREATE FUNCTION lease.user_objects(OUT what text) RETURNS SETOF text
 	                    'enable_fencing', 'disable_fencing', 'check_token',
 	                    'enable_versioning', 'disable_versioning', 'count_version',
 	                    'compare_and_set', 'once', 'save_result', 'result',
-	                    'live_leases', 'live_waiters', 'server_status', 'live_stats', 'histograms')
+	                    'live_leases', 'live_waiters', 'server_status', 'live_stats', 'histograms',
+	                    'explain', 'timeline', 'story_events', 'present_text', 'timeline_marks',
+	                    'duration_text', 'time_text', 'holder_text', 'list_text', 'xml_text',
+	                    'short_text', 'stacked', 'scaled')
 	UNION ALL
 	SELECT 'TABLE ' || v
 	FROM unnest(ARRAY['lease.leases', 'lease.waiters', 'lease.status', 'lease.stats', 'lease.totals',
-	                  'lease.wait_histogram', 'lease.hold_histogram', 'lease.history',
+	                  'lease.wait_histogram', 'lease.hold_histogram', 'lease.history', 'lease.advice',
 	                  'lease.protected_tables']) v
 $$;
 COMMENT ON FUNCTION lease.user_objects() IS

@@ -610,15 +610,18 @@ ForgetDroppedLedger(Database *db)
 	{
 		ForgetGrants(db->oid);
 		ForgetStats(db->oid);
+		ForgetEvents(db);
 		FinishLoad(db, DATABASE_UNLOADED, InvalidOid);
 	}
-	ForgetEvents(db);
 
 	/* Nor is there anything to do, or the launcher would send for reapers for ever. */
 	SpinLockAcquire(&db->mutex);
-	if (db->state == DATABASE_UNLOADED)
+	claimed = db->state == DATABASE_UNLOADED;
+	if (claimed)
 		ForgetChores(db);
 	SpinLockRelease(&db->mutex);
+	if (claimed)
+		ForgetEvents(db);
 	return true;
 }
 

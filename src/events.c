@@ -482,13 +482,23 @@ RestoreEvents(Database *db, const EventPage *page)
 		AppendEvent(db, &event);
 }
 
-/* Forget what nobody will write any more. */
+/* Nobody will write what there is. */
 void
-ForgetEvents(Database *db)
+LoseEvents(Database *db)
 {
 	uint64		count = GiveEvents(db, TakeEvents(db));
 
 	SpinLockAcquire(&db->log.mutex);
 	db->log.lost += count;
+	SpinLockRelease(&db->log.mutex);
+}
+
+/* Forget the events of a database that is gone, or its extension. */
+void
+ForgetEvents(Database *db)
+{
+	(void) GiveEvents(db, TakeEvents(db));
+	SpinLockAcquire(&db->log.mutex);
+	db->log.lost = 0;
 	SpinLockRelease(&db->log.mutex);
 }

@@ -66,6 +66,7 @@ extern bool NextEvent(const EventPage *page, uint32 *at, Event *event);
 extern uint64 GiveEvents(Database *db, uint32 first);
 extern void ReturnEvents(Database *db, uint32 first);
 extern void RestoreEvents(Database *db, const EventPage *page);
+extern void LoseEvents(Database *db);
 extern void ForgetEvents(Database *db);
 
 #endif							/* LEASE_EVENTS_H */

@@ -434,7 +434,7 @@ LeaseReaperMain(Datum arg)
 	}
 	else
 	{
-		ForgetEvents(db);
+		LoseEvents(db);
 		PutOffReaper(db, MonotonicNow() + REAPER_AVOID);
 	}
 	proc_exit(0);

@@ -75,8 +75,8 @@ SELECT is_empty(
 SELECT is_empty(
 	$$SELECT oid::regprocedure::text FROM pg_temp.function
 	  WHERE prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c')
-	    AND NOT coalesce(proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'$$,
-	'all that is not C fixes its search_path');
+	    AND prosqlbody IS NULL AND NOT coalesce(proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'$$,
+	'all that is not C fixes its search_path, or was bound to it when it was made');
 
 --
 -- Functions
@@ -85,7 +85,9 @@ SELECT is_empty(
 -- What users call: as they may rely on it.
 SELECT bag_eq(
 	$$SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_temp.function
-	  WHERE proname NOT IN ('protect_ledger', 'live_leases', 'live_waiters', 'server_status', 'live_stats', 'histograms', 'user_objects')$$,
+	  WHERE proname NOT IN ('protect_ledger', 'live_leases', 'live_waiters', 'server_status', 'live_stats', 'histograms', 'user_objects',
+	                      'story_events', 'present_text', 'timeline_marks', 'duration_text', 'time_text', 'holder_text',
+	                      'list_text', 'xml_text', 'short_text', 'stacked', 'scaled')$$,
 	$$VALUES
 	('acquire', 'name text, ttl interval DEFAULT NULL::interval, wait interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
 	('try_acquire_all', 'names text[], ttl interval DEFAULT NULL::interval, mode text DEFAULT ''exclusive''::text, scope text DEFAULT ''detached''::text, holder text DEFAULT NULL::text, request_id text DEFAULT NULL::text, correlation_id text DEFAULT NULL::text, lock_delay interval DEFAULT NULL::interval, min_hold interval DEFAULT NULL::interval, metadata jsonb DEFAULT NULL::jsonb', 'TABLE(name text, token bigint)'),
@@ -106,6 +108,8 @@ SELECT bag_eq(
 	('force_release', 'name text, reason text, token bigint DEFAULT NULL::bigint, reopen boolean DEFAULT false', 'integer'),
 	('new_epoch', 'reason text', 'bigint'),
 	('reset_stats', '', 'void'),
+	('explain', 'name text, since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone', 'TABLE(at timestamp with time zone, story text)'),
+	('timeline', 'names text[], since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone', 'text'),
 	('is_held', 'name text, token bigint', 'boolean'),
 	('guard', 'name text, token bigint', 'bigint'),
 	('check_guard', '', 'trigger'),
@@ -168,13 +172,21 @@ SELECT bag_eq(
 		'lease.result(text)', 'lease.live_leases()', 'lease.release(text,bigint)', 'lease.release_all(text[],bigint[])',
 		'lease.renew(text,bigint,interval)', 'lease.renew_all(text[],bigint[],interval)', 'lease.server_status()',
 		'lease.transfer(text,bigint,text)', 'lease.live_stats()', 'lease.histograms()',
+		'lease.duration_text(interval)', 'lease.time_text(timestamp with time zone)', 'lease.holder_text(text,name,boolean)',
+		'lease.list_text(text[])', 'lease.xml_text(text)', 'lease.short_text(text,integer)',
+		'lease.stacked(integer[],double precision[],double precision[],integer)',
+		'lease.scaled(timestamp with time zone,timestamp with time zone,timestamp with time zone,double precision,double precision)',
+		'lease.story_events(text[],timestamp with time zone,timestamp with time zone)', 'lease.present_text(text,bigint[])',
+		'lease.explain(text,timestamp with time zone,timestamp with time zone)',
+		'lease.timeline_marks(text[],timestamp with time zone,timestamp with time zone,integer)',
+		'lease.timeline(text[],timestamp with time zone,timestamp with time zone)',
 		'lease.try_acquire(text,interval,text,text,text,text,text,interval,interval,jsonb)',
 		'lease.try_renew(text,bigint,interval)']) f
 	  UNION ALL VALUES
 	  ('PROCEDURE lease.campaign(text,interval,interval,text,text,text,text,text,interval,interval,jsonb,bigint)'),
 	  ('TABLE lease.leases'), ('TABLE lease.waiters'), ('TABLE lease.status'), ('TABLE lease.protected_tables'),
 	  ('TABLE lease.stats'), ('TABLE lease.totals'), ('TABLE lease.wait_histogram'), ('TABLE lease.hold_histogram'),
-	  ('TABLE lease.history')$$,
+	  ('TABLE lease.history'), ('TABLE lease.advice')$$,
 	'lease.allow grants what users need');
 
 --
@@ -217,6 +229,12 @@ SELECT bag_eq(
 	  (9, 'ledger_garbage', 'bigint'), (10, 'worker_state', 'text'), (11, 'last_reap', 'timestamp with time zone'),
 	  (12, 'history_lost', 'bigint'), (13, 'history_pending', 'bigint')$$,
 	'lease.status has its columns');
+
+SELECT bag_eq(
+	$$SELECT attnum, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+	  WHERE attrelid = 'lease.advice'::regclass AND attnum > 0$$,
+	$$VALUES (1::smallint, 'name', 'text'), (2, 'advice', 'text'), (3, 'why', 'text'), (4, 'change', 'text')$$,
+	'lease.advice has its columns');
 
 SELECT is(count(*), 1::bigint, 'lease.status has one row') FROM lease.status;
 

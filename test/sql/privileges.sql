@@ -22,7 +22,7 @@ SELECT lease.allow('regress_lease_monitor');
 CREATE FUNCTION pg_temp.attempt_all() RETURNS TABLE (f text, attempt text) LANGUAGE sql AS $all$
 	SELECT f, pg_temp.attempt(CASE WHEN f ~ '^campaign' THEN 'CALL lease.' ELSE 'SELECT * FROM lease.' END || f)
 	FROM unnest(ARRAY['leases', 'waiters', 'status', 'protected_tables', 'ledger', 'fences', 'keys',
-		'stats', 'totals', 'wait_histogram', 'hold_histogram', 'history', 'events',
+		'stats', 'totals', 'wait_histogram', 'hold_histogram', 'history', 'events', 'own_events', 'advice',
 		'live_leases()', 'live_waiters()', 'server_status()', 'live_stats()', 'histograms()', 'user_objects()',
 		$$acquire('x')$$, $$try_acquire('x')$$, $$acquire_all('{x}')$$, $$try_acquire_all('{x}')$$,
 		$$acquire_permit('x', 1)$$, $$try_acquire_permit('x', 1)$$, $$set_capacity('x', 1)$$,
@@ -32,7 +32,7 @@ CREATE FUNCTION pg_temp.attempt_all() RETURNS TABLE (f text, attempt text) LANGU
 		$$enable_fencing('pg_class')$$, $$disable_fencing('pg_class')$$, $$enable_versioning('pg_class')$$,
 		$$disable_versioning('pg_class')$$, $$compare_and_set('pg_class', '{}', 1, '{}')$$,
 		$$once('x')$$, $$save_result('x', '1')$$, $$result('x')$$,
-		$$force_release('x', 'r')$$, $$new_epoch('r')$$, 'reset_stats()',
+		$$force_release('x', 'r')$$, $$new_epoch('r')$$, 'reset_stats()', $$explain('x')$$, $$timeline('{x}')$$,
 		$$allow('regress_lease_nobody')$$, $$disallow('regress_lease_nobody')$$]) f;
 $all$;
 
