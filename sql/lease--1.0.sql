@@ -563,9 +563,10 @@ CREATE FUNCTION lease.live_stats(
 	OUT released bigint, OUT expired bigint, OUT orphaned bigint, OUT forced bigint,
 	OUT transferred bigint, OUT abandoned bigint, OUT refused bigint, OUT timeouts bigint,
 	OUT deadlocks bigint, OUT cancelled bigint, OUT rejected bigint, OUT guard_failures bigint,
-	OUT contended bigint, OUT renewed bigint, OUT wait_total interval, OUT wait_max interval,
-	OUT hold_total interval, OUT hold_max interval, OUT margin_min interval,
-	OUT margin_p01 interval, OUT longest_queue bigint, OUT ttl interval,
+	OUT contended bigint, OUT contention_rate double precision, OUT renewed bigint,
+	OUT wait_total interval, OUT wait_mean interval, OUT wait_max interval,
+	OUT hold_total interval, OUT hold_mean interval, OUT hold_max interval,
+	OUT margin_min interval, OUT margin_p01 interval, OUT longest_queue bigint, OUT ttl interval,
 	OUT last_used timestamptz, OUT since timestamptz)
 RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1000 AS 'MODULE_PATHNAME', 'lease_live_stats';
@@ -574,12 +575,8 @@ COMMENT ON FUNCTION lease.live_stats() IS
 Errors: 55000 not preloaded.';
 
 CREATE VIEW lease.stats AS
-	SELECT name, acquired, contended,
-	       contended::double precision / nullif(acquired + refused + timeouts + deadlocks + cancelled, 0) AS contention_rate,
-	       wait_total, wait_total / nullif(contended - refused, 0) AS wait_mean, wait_max,
-	       hold_total,
-	       hold_total / nullif(released + expired + orphaned + forced + transferred + abandoned, 0) AS hold_mean,
-	       hold_max, margin_min, margin_p01, renewed,
+	SELECT name, acquired, contended, contention_rate, wait_total, wait_mean, wait_max,
+	       hold_total, hold_mean, hold_max, margin_min, margin_p01, renewed,
 	       released, expired, orphaned, forced, transferred, received, abandoned,
 	       refused, timeouts, deadlocks, cancelled, rejected, guard_failures, longest_queue,
 	       ttl, last_used, since
@@ -618,12 +615,8 @@ COMMENT ON COLUMN lease.stats.last_used IS 'wall-clock time of the last grant';
 COMMENT ON COLUMN lease.stats.since IS 'when counting of this name began';
 
 CREATE VIEW lease.totals AS
-	SELECT acquired, contended,
-	       contended::double precision / nullif(acquired + refused + timeouts + deadlocks + cancelled, 0) AS contention_rate,
-	       wait_total, wait_total / nullif(contended - refused, 0) AS wait_mean, wait_max,
-	       hold_total,
-	       hold_total / nullif(released + expired + orphaned + forced + transferred + abandoned, 0) AS hold_mean,
-	       hold_max, margin_min, margin_p01, renewed,
+	SELECT acquired, contended, contention_rate, wait_total, wait_mean, wait_max,
+	       hold_total, hold_mean, hold_max, margin_min, margin_p01, renewed,
 	       released, expired, orphaned, forced, transferred, received, abandoned,
 	       refused, timeouts, deadlocks, cancelled, rejected, guard_failures, longest_queue,
 	       since

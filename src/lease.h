@@ -105,8 +105,6 @@ typedef enum EventKind
 	NUM_EVENTS
 } EventKind;
 
-#define IsGrantEvent(kind)		((kind) <= EVENT_RECEIVED)
-#define IsEndEvent(kind)		((kind) >= EVENT_RELEASED && (kind) <= EVENT_ABANDONED)
 #define IsVainAttempt(kind)		((kind) >= EVENT_REFUSED && (kind) <= EVENT_CANCELLED)
 
 /* A duration that there was not, in usec. */

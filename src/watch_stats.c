@@ -30,10 +30,13 @@ enum
 	Stats_name,
 	Stats_events,				/* one for each EventKind that is shown */
 	Stats_contended = Stats_events + EVENT_REOPENED,
+	Stats_contention_rate,
 	Stats_renewed,
 	Stats_wait_total,
+	Stats_wait_mean,
 	Stats_wait_max,
 	Stats_hold_total,
+	Stats_hold_mean,
 	Stats_hold_max,
 	Stats_margin_min,
 	Stats_margin_p01,
@@ -63,6 +66,16 @@ VisitStats(void (*visit) (const NameStats *, void *), void *arg)
 	pfree(copies);
 }
 
+static uint64
+CountBuckets(const uint64 *buckets)
+{
+	uint64		count = 0;
+
+	for (int i = 0; i < NUM_BUCKETS; i++)
+		count += buckets[i];
+	return count;
+}
+
 /*
  * How close to their deadline the closest of a hundred renewals came: a bound
  * from below.
@@ -70,11 +83,9 @@ VisitStats(void (*visit) (const NameStats *, void *), void *arg)
 static int64
 FirstPercentile(const Counters *counters)
 {
-	uint64		count = 0;
+	uint64		count = CountBuckets(counters->margins);
 	uint64		seen = 0;
 
-	for (int i = 0; i < NUM_BUCKETS; i++)
-		count += counters->margins[i];
 	for (int i = 0; i < NUM_BUCKETS; i++)
 	{
 		seen += counters->margins[i];
@@ -84,17 +95,36 @@ FirstPercentile(const Counters *counters)
 	return counters->margin_min;
 }
 
+/* Total, mean and longest of durations, in three columns. */
+static void
+PutDurations(RowBuilder *row, int column, int64 total, int64 most, const uint64 *buckets)
+{
+	uint64		count = CountBuckets(buckets);
+
+	PutUsec(row, column, total);
+	if (count > 0)
+		PutUsec(row, column + 1, total / (int64) count);
+	PutUsec(row, column + 2, most);
+}
+
 static void
 PutCounters(RowBuilder *row, const Counters *counters)
 {
+	uint64		attempts = counters->events[EVENT_ACQUIRED];
+
 	for (int i = 0; i < EVENT_REOPENED; i++)
+	{
 		Put(row, Stats_events + i, Int64GetDatum(counters->events[i]));
+		if (IsVainAttempt(i))
+			attempts += counters->events[i];
+	}
 	Put(row, Stats_contended, Int64GetDatum(counters->contended));
+	if (attempts > 0)
+		Put(row, Stats_contention_rate,
+			Float8GetDatum((double) counters->contended / attempts));
 	Put(row, Stats_renewed, Int64GetDatum(counters->renewed));
-	PutUsec(row, Stats_wait_total, counters->wait_total);
-	PutUsec(row, Stats_wait_max, counters->wait_max);
-	PutUsec(row, Stats_hold_total, counters->hold_total);
-	PutUsec(row, Stats_hold_max, counters->hold_max);
+	PutDurations(row, Stats_wait_total, counters->wait_total, counters->wait_max, counters->waits);
+	PutDurations(row, Stats_hold_total, counters->hold_total, counters->hold_max, counters->holds);
 	if (counters->margin_min != PG_INT64_MAX)
 	{
 		PutUsec(row, Stats_margin_min, counters->margin_min);
