@@ -388,6 +388,7 @@ AbandonQueue(Bid *bid, const LeaseRequest *request)
 	pg_atomic_write_u32(&waiter->state, WAIT_NONE);
 	if (token == INVALID_TOKEN)
 		RecordVainBid(bid, request, kind, NULL);
+	bid->waiting_since = 0;
 	UnlockName(&bid->lease);
 
 	if (token != INVALID_TOKEN)
@@ -396,6 +397,18 @@ AbandonQueue(Bid *bid, const LeaseRequest *request)
 		AbandonHeld(&bid->lease, token);
 		bid->state = BID_NOTHING;
 	}
+}
+
+/* A wait that was served comes to nothing after all. */
+static void
+RecordLostWait(Bid *bid, const LeaseRequest *request)
+{
+	if (bid->waiting_since == 0)
+		return;
+	LockName(&bid->lease, LW_EXCLUSIVE);
+	RecordVainBid(bid, request, EVENT_CANCELLED, NULL);
+	UnlockName(&bid->lease);
+	bid->waiting_since = 0;
 }
 
 /* Give back what a bid got. */
@@ -414,6 +427,7 @@ AbandonBid(Bid *bid, const LeaseRequest *request)
 	{
 		if (!detached)
 			DiscardHold(bid->grant);
+		RecordLostWait(bid, request);
 		AbandonGrant(&bid->lease, bid->grant, bid->has_row);
 	}
 	bid->state = BID_NOTHING;

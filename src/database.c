@@ -450,6 +450,11 @@ LoadDatabase(Database *db, Relation ledger)
 
 	/* Of a ledger that was dropped. */
 	ForgetGrants(db->oid);
+	if (OidIsValid(db->ledger) && db->ledger != RelationGetRelid(ledger))
+	{
+		ForgetStats(db->oid);
+		ForgetEvents(db);
+	}
 
 	StartTokenRule(&loader.rule);
 	ScanLedger(ledger, VisitCeiling, &loader.rule);
@@ -584,8 +589,8 @@ RefreshTids(Database *db, Relation ledger)
 }
 
 /*
- * For a reaper: if the ledger that was loaded is gone, with its extension,
- * free what it left in memory.  Returns true if there is nothing to reap.
+ * For a reaper: if the ledger is gone, with its extension, free what it left in
+ * memory.  Returns true if there is nothing to reap.
  */
 bool
 ForgetDroppedLedger(Database *db)
@@ -596,7 +601,7 @@ ForgetDroppedLedger(Database *db)
 	SpinLockAcquire(&db->mutex);
 	ledger = db->ledger;
 	SpinLockRelease(&db->mutex);
-	if (OidIsValid(ledger) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(ledger)))
+	if (OidIsValid(ledger) ? SearchSysCacheExists1(RELOID, ObjectIdGetDatum(ledger)) : LedgerExists())
 		return false;
 
 	SpinLockAcquire(&db->mutex);

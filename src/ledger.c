@@ -146,6 +146,21 @@ RequireMatchingVersion(void)
 	pfree(version);
 }
 
+static Oid
+FindLedger(void)
+{
+	Oid			namespace = get_namespace_oid("lease", true);
+
+	return OidIsValid(namespace) ? get_relname_relid("ledger", namespace) : InvalidOid;
+}
+
+/* Is there a ledger in our database? */
+bool
+LedgerExists(void)
+{
+	return OidIsValid(FindLedger());
+}
+
 /* The OID of lease.ledger; an error if the extension is not as it should be. */
 Oid
 LedgerOid(void)
@@ -157,11 +172,10 @@ LedgerOid(void)
 	}
 	if (!OidIsValid(ledger_oid))
 	{
-		Oid			namespace = get_namespace_oid("lease", true);
 		Oid			found;
 
 		RequireMatchingVersion();
-		found = OidIsValid(namespace) ? get_relname_relid("ledger", namespace) : InvalidOid;
+		found = FindLedger();
 		if (!OidIsValid(found))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

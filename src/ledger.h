@@ -52,6 +52,7 @@ typedef struct LedgerRow
 typedef void (*LedgerVisitor) (const LedgerRow *row, ItemPointer tid, void *arg);
 
 extern Oid	LedgerOid(void);
+extern bool LedgerExists(void);
 extern bool IsLedger(Relation relation);
 extern Relation OpenLedger(LOCKMODE lockmode);
 extern void CloseLedger(Relation ledger, LOCKMODE lockmode);
