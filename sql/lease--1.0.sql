@@ -572,7 +572,7 @@ RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1000 AS 'MODULE_PATHNAME', 'lease_live_stats';
 COMMENT ON FUNCTION lease.live_stats() IS
 'What views lease.stats and lease.totals show.
-Errors: 55000 not preloaded.';
+Errors: 55000 not preloaded, or ledger not durable.';
 
 CREATE VIEW lease.stats AS
 	SELECT name, acquired, contended, contention_rate, wait_total, wait_mean, wait_max,
@@ -630,7 +630,7 @@ RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 32 AS 'MODULE_PATHNAME', 'lease_histograms';
 COMMENT ON FUNCTION lease.histograms() IS
 'What views lease.wait_histogram and lease.hold_histogram show.
-Errors: 55000 not preloaded.';
+Errors: 55000 not preloaded, or ledger not durable.';
 
 CREATE VIEW lease.wait_histogram AS
 	SELECT upper_bound, waits AS count FROM lease.histograms();

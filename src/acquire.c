@@ -65,6 +65,7 @@ typedef struct Acquisition
 	MonoTime	give_up_at;
 	int			count;
 	Bid		   *bids;
+	Bid		   *last_waited;	/* the one that was waited for last, or NULL */
 } Acquisition;
 
 /* Fill in a spare grant with what is asked for. */
@@ -261,6 +262,7 @@ TakeServed(Acquisition *acq, Bid *bid, const Waiter *waiter)
 	{
 		AddHold(&bid->lease, bid->grant, bid->token, acq->request->scope);
 		bid->state = BID_HELD;
+		bid->waiting_since = 0;
 	}
 }
 
@@ -273,6 +275,7 @@ AwaitTurn(Acquisition *acq, Bid *bid)
 
 	/* The name is in the table, and stays there as long as we wait. */
 	bid->state = BID_QUEUED;
+	acq->last_waited = bid;
 	DiscardSpare(&bid->spare);
 	CloseDatabase(&acq->open);
 	WaitInQueue(&bid->lease, &bid->name, acq->request->labels.correlation_id, acq->give_up_at);
@@ -399,12 +402,10 @@ AbandonQueue(Bid *bid, const LeaseRequest *request)
 	}
 }
 
-/* A wait that was served comes to nothing after all. */
+/* A wait that is over comes to nothing after all. */
 static void
 RecordLostWait(Bid *bid, const LeaseRequest *request)
 {
-	if (bid->waiting_since == 0)
-		return;
 	LockName(&bid->lease, LW_EXCLUSIVE);
 	RecordVainBid(bid, request, EVENT_CANCELLED, NULL);
 	UnlockName(&bid->lease);
@@ -413,8 +414,9 @@ RecordLostWait(Bid *bid, const LeaseRequest *request)
 
 /* Give back what a bid got. */
 static void
-AbandonBid(Bid *bid, const LeaseRequest *request)
+AbandonBid(Acquisition *acq, Bid *bid)
 {
+	const LeaseRequest *request = acq->request;
 	bool		detached = request->scope == SCOPE_DETACHED;
 
 	if (bid->state == BID_QUEUED)
@@ -427,9 +429,10 @@ AbandonBid(Bid *bid, const LeaseRequest *request)
 	{
 		if (!detached)
 			DiscardHold(bid->grant);
-		RecordLostWait(bid, request);
 		AbandonGrant(&bid->lease, bid->grant, bid->has_row);
 	}
+	if (bid == acq->last_waited && bid->waiting_since != 0)
+		RecordLostWait(bid, request);
 	bid->state = BID_NOTHING;
 	DropSpare(bid, request);
 }
@@ -441,7 +444,7 @@ AbandonAcquisition(int code pg_attribute_unused(), Datum arg)
 	Acquisition *acq = (Acquisition *) DatumGetPointer(arg);
 
 	for (int i = 0; i < acq->count; i++)
-		AbandonBid(&acq->bids[i], acq->request);
+		AbandonBid(acq, &acq->bids[i]);
 }
 
 /* The row of a detached grant. */
@@ -509,6 +512,7 @@ PublishBids(Acquisition *acq)
 			TakeBackUnconfirmed(&acq->open, &bid->lease, bid->grant);
 			LockName(&bid->lease, LW_EXCLUSIVE);
 			RecordVainBid(bid, acq->request, EVENT_CANCELLED, "no standby confirmed it");
+			bid->waiting_since = 0;
 			UnlockName(&bid->lease);
 		}
 	RefuseUnconfirmed();
@@ -533,6 +537,7 @@ HoldBids(Acquisition *acq)
 		if (acq->request->scope != SCOPE_DETACHED)
 			AddHold(&bid->lease, bid->grant, bid->token, acq->request->scope);
 		bid->state = BID_HELD;
+		bid->waiting_since = 0;
 	}
 }
 

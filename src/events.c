@@ -272,7 +272,8 @@ RecordEnd(const LeaseName *lease, const Grant *grant, EventKind kind, const char
 		return;
 	if (detail == NULL && grant->renewals > 0)
 	{
-		snprintf(renewals, sizeof(renewals), "renewed %u times", grant->renewals);
+		snprintf(renewals, sizeof(renewals), "renewed %u %s", grant->renewals,
+				 grant->renewals == 1 ? "time" : "times");
 		detail = renewals;
 	}
 	NoteGrantEvent(db, lease, grant, &facts,

@@ -6,7 +6,8 @@
  * The postmaster writes a file when all others have gone, and reads and removes
  * it as it starts; after a crash there is none, and counting begins anew, as it
  * does for the server's own statistics.  Such a file is for the server and the
- * library that wrote it alone: any other is ignored.
+ * library that wrote it alone: any other is ignored, and so is one that came to a
+ * standby with a copy.
  *
  * After a header come records: what is of which kind and length, then that.
  *
@@ -255,6 +256,13 @@ IsWhole(KeptFile *kept)
 	return fread(&crc, 1, sizeof(crc), kept->file) == sizeof(crc) && EQ_CRC32C(crc, kept->crc);
 }
 
+/* Are we a standby, or being restored?  Then what was counted is another server's. */
+static bool
+IsToRecover(void)
+{
+	return access(STANDBY_SIGNAL_FILE, F_OK) == 0 || access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
+}
+
 /* Take over what the last clean shutdown kept. */
 void
 RestoreKept(void)
@@ -269,7 +277,10 @@ RestoreKept(void)
 					 errmsg("could not read lease statistics from file \"%s\": %m", KEPT_FILE)));
 		return;
 	}
-	if (IsWhole(&kept))
+	if (IsToRecover())
+		ereport(DEBUG1,
+				(errmsg_internal("ignoring lease statistics of another server, or time")));
+	else if (IsWhole(&kept))
 	{
 		rewind(kept.file);
 		if (ReadHeader(&kept))

@@ -17,7 +17,8 @@
  *	2. the registry lock (RegistryLock): which database has which entry
  *	3. a partition's lock: all resources and grants whose name hashes there,
  *	   their wheel, their dead and their counters.  Under it nobody waits,
- *	   allocates backend memory, does I/O or raises an error.
+ *	   allocates backend memory, does I/O or raises an error.  Nobody takes two,
+ *	   but for who sums up statistics and takes all, in their order.
  *	4. spinlocks: a database's worker fields, counters and event log; then the
  *	   free lists
  *

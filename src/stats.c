@@ -58,7 +58,7 @@ AddTime(int64 *total, int64 *most, uint64 *buckets, int64 usec)
 		*most = Max(*most, usec);
 }
 
-void
+static void
 AddCounters(Counters *to, const Counters *from)
 {
 	for (int i = 0; i < NUM_EVENTS; i++)
@@ -249,6 +249,43 @@ CopyStats(int partition, Oid database, NameStats *copies)
 	}
 	UnlockPartition(partition);
 	return count;
+}
+
+/*
+ * All that was counted in a database, and since when; 0 if it has no entry.  All
+ * partitions are locked meanwhile, in their order, or what moves from a name to
+ * its database might be missed, and the sum go down.
+ */
+TimestampTz
+SumStats(Oid database, Counters *total)
+{
+	Database   *db = EntryOf(database);
+	TimestampTz since = 0;
+
+	ResetCounters(total);
+	for (int i = 0; i < NUM_PARTITIONS; i++)
+	{
+		dlist_iter	iter;
+
+		LockPartition(i, LW_SHARED);
+		dlist_foreach(iter, &Shared->partitions[i].stats)
+		{
+			NameStats  *stats = dlist_container(NameStats, in_use, iter.cur);
+
+			if (stats->key.database == database)
+				AddCounters(total, &stats->counters);
+		}
+	}
+	if (db != NULL)
+	{
+		SpinLockAcquire(&db->mutex);
+		AddCounters(total, &db->counters);
+		since = db->counted_since;
+		SpinLockRelease(&db->mutex);
+	}
+	for (int i = 0; i < NUM_PARTITIONS; i++)
+		UnlockPartition(i);
+	return since;
 }
 
 /* Take over statistics that were kept elsewhere. */

@@ -21,7 +21,7 @@ extern void CountQueue(const LeaseName *lease, Oid owner, uint64 length);
 /* Of no name. */
 extern void CountNameless(Database *db, EventKind kind);
 
-extern void AddCounters(Counters *to, const Counters *from);
+extern TimestampTz SumStats(Oid database, Counters *total);
 extern int	CopyStats(int partition, Oid database, NameStats *copies);
 extern void RestoreStats(const NameStats *stats);
 extern void ForgetStats(Oid database);

@@ -3,19 +3,21 @@
  * watch_stats.c
  *	  What people look at: the functions behind the views of statistics.
  *
- * Each partition is looked at by itself, so that what is counted meanwhile may
- * be in one row and not yet in another.
+ * Names are looked at partition by partition: what is counted meanwhile may be in
+ * one row and not yet in another.  Totals are of one moment.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "args.h"
+#include "database.h"
 #include "rows.h"
 #include "stats.h"
 
@@ -49,21 +51,15 @@ enum
 
 StaticAssertDecl((int) Ncols_stats <= MAX_COLUMNS, "a row fits into a RowBuilder");
 
-/* Call back with the statistics of each name of our database. */
+/* See that what we show is of the extension that is there. */
 static void
-VisitStats(void (*visit) (const NameStats *, void *), void *arg)
+LoadStats(void)
 {
-	NameStats  *copies = palloc(sizeof(NameStats) * STATS_PER_PARTITION);
+	LeaseDatabase open;
 
-	for (int i = 0; i < NUM_PARTITIONS; i++)
-	{
-		int			count = CopyStats(i, MyDatabaseId, copies);
-
-		CHECK_FOR_INTERRUPTS();
-		while (count > 0)
-			visit(&copies[--count], arg);
-	}
-	pfree(copies);
+	RequirePreloaded();
+	if (!RecoveryInProgress())
+		OpenDatabaseForRead(&open);
 }
 
 static uint64
@@ -134,10 +130,8 @@ PutCounters(RowBuilder *row, const Counters *counters)
 }
 
 static void
-ShowName(const NameStats *stats, void *arg)
+ShowName(RowBuilder *row, const NameStats *stats)
 {
-	RowBuilder *row = arg;
-
 	Put(row, Stats_is_total, BoolGetDatum(false));
 	if (MayReadOwner(stats->owner))
 		PutSpan(row, Stats_name, (Span) {stats->name, stats->key.length});
@@ -149,43 +143,27 @@ ShowName(const NameStats *stats, void *arg)
 	EmitRow(row);
 }
 
-static void
-AddName(const NameStats *stats, void *arg)
-{
-	AddCounters(arg, &stats->counters);
-}
-
-/* All that was counted in our database; since when, or 0 if it has no entry. */
-static TimestampTz
-SumStats(Counters *total)
-{
-	Database   *db = EntryOf(MyDatabaseId);
-	TimestampTz since;
-
-	ResetCounters(total);
-	if (db == NULL)
-		return 0;
-	SpinLockAcquire(&db->mutex);
-	*total = db->counters;
-	since = db->counted_since;
-	SpinLockRelease(&db->mutex);
-	VisitStats(AddName, total);
-	return since;
-}
-
 /* live_stats(): a row for each name of late, and one for all names ever. */
 Datum
 lease_live_stats(PG_FUNCTION_ARGS)
 {
 	RowBuilder	row;
+	NameStats  *copies = palloc(sizeof(NameStats) * STATS_PER_PARTITION);
 	Counters	total;
 	TimestampTz since;
 
-	RequirePreloaded();
+	LoadStats();
 	StartRows(&row, fcinfo);
-	VisitStats(ShowName, &row);
+	for (int i = 0; i < NUM_PARTITIONS; i++)
+	{
+		int			count = CopyStats(i, MyDatabaseId, copies);
 
-	since = SumStats(&total);
+		CHECK_FOR_INTERRUPTS();
+		while (count > 0)
+			ShowName(&row, &copies[--count]);
+	}
+
+	since = SumStats(MyDatabaseId, &total);
 	Put(&row, Stats_is_total, BoolGetDatum(true));
 	PutCounters(&row, &total);
 	if (since != 0)
@@ -201,9 +179,9 @@ lease_histograms(PG_FUNCTION_ARGS)
 	RowBuilder	row;
 	Counters	total;
 
-	RequirePreloaded();
+	LoadStats();
 	StartRows(&row, fcinfo);
-	(void) SumStats(&total);
+	(void) SumStats(MyDatabaseId, &total);
 	for (int i = 0; i < NUM_BUCKETS; i++)
 	{
 		if (i < NUM_BUCKETS - 1)

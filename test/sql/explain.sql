@@ -13,29 +13,13 @@ SELECT lease.reset_stats();
 CREATE FUNCTION pg_temp.story(name text, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL)
 RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
-	FOR i IN 1 .. 6000 LOOP
-		EXIT WHEN (SELECT history_pending FROM lease.status) = 0;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
+	PERFORM pg_temp.wait_until('history_pending = 0 FROM lease.status');
 	RETURN QUERY
 	SELECT regexp_replace(regexp_replace(regexp_replace(replace(story, 'by "' || session_user || '"', 'by "ADMIN"'),
 		'token \d{13,}', 'token TOKEN', 'g'),
 		'\d{4}-\d\d-\d\d [\d:]+\.\d{3}', 'TIME', 'g'),
 		'\m\d+(\.\d+)? (ms|s|min|h|d)\M( \d+ (s|min|h)\M)?', 'DURATION', 'g')
 	FROM lease.explain(name, since, until) WITH ORDINALITY ORDER BY ordinality;
-END
-$$;
-
--- Let a lease of a minute run out a moment from now.  (A clock that jumped all the
--- way would let it end at the moment of its grant, as the wall clock has it.)
-CREATE FUNCTION pg_temp.run_out(name text, token bigint) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM lease.renew(name, token, '1 min'), pg_temp.advance_lease_clock('59.98 s');
-	FOR i IN 1 .. 6000 LOOP
-		EXIT WHEN NOT lease.is_held(name, token);
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RETURN NOT lease.is_held(name, token);
 END
 $$;
 

@@ -13,10 +13,7 @@ SELECT lease.reset_stats();
 CREATE FUNCTION pg_temp.picture(names text[], since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL)
 RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-	FOR i IN 1 .. 6000 LOOP
-		EXIT WHEN (SELECT history_pending FROM lease.status) = 0;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
+	PERFORM pg_temp.wait_until('history_pending = 0 FROM lease.status');
 	RETURN lease.timeline(names, since, until);
 END
 $$;
@@ -39,19 +36,6 @@ $$;
 -- The colour that a holder has in it.
 CREATE FUNCTION pg_temp.colour(svg text, holder text) RETURNS text LANGUAGE sql AS $$
 	SELECT substring(svg FROM '<title>&quot;' || holder || '&quot;</title><rect y="3" width="10" height="9" fill="([^"]+)"')
-$$;
-
--- Let a lease of a minute run out a moment from now.  (A clock that jumped all the
--- way would let it end at the moment of its grant, as the wall clock has it.)
-CREATE FUNCTION pg_temp.run_out(name text, token bigint) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM lease.renew(name, token, '1 min'), pg_temp.advance_lease_clock('59.98 s');
-	FOR i IN 1 .. 6000 LOOP
-		EXIT WHEN NOT lease.is_held(name, token);
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RETURN NOT lease.is_held(name, token);
-END
 $$;
 
 -- A life: taken, tried in vain, lost in every way, refused afterwards.

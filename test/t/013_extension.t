@@ -97,6 +97,9 @@ is($node->safe_psql('app', q{SELECT count(*) FROM lease.ledger WHERE kind = 'gra
 # Under the feet of two sessions, one that used the extension before and one
 # that comes in the middle.  Both wait for the end of the dropper's transaction.
 #
+# Without history, so that no reaper comes for that and tidies up on the way.
+$node->append_conf('postgresql.conf', 'lease.history_retention = 0');
+$node->reload;
 my $dropping = q{EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
 	WHERE d.datname = 'app' AND l.mode = 'AccessExclusiveLock' AND l.granted)};
 my $blocked = q{(SELECT count(*) >= 2 FROM pg_locks WHERE NOT granted)};
