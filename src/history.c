@@ -8,15 +8,20 @@
  * settings say; in one transaction, which is not flushed.  If that fails, the
  * events go back to the log.
  *
- * The table is written a page at a time, without the executor: that takes half
- * the time of an INSERT, and the reaper's time is what history costs.
+ * The table is written without the executor: that takes half the time of an
+ * INSERT, and the reaper's time is what history costs.  What is written there, and
+ * removed in the end, is no change to a subscriber: a publication for all tables
+ * would bring it to servers that have no such table, or a history of their own.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/heapam.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
@@ -40,7 +45,6 @@
 #include "settings.h"
 #include "statement.h"
 
-#define BATCH_SIZE			500
 #define TABLE_RETRY			USECS_PER_SEC	/* when somebody else has it locked */
 #define TRIM_BATCH			100000
 #define TRIM_PAUSE_LEAST	USECS_PER_SEC
@@ -66,15 +70,14 @@ enum
 	Ncols_event
 };
 
-/* A table that is written in batches. */
+/* The table, as it is being written. */
 typedef struct Writer
 {
 	Relation	table;
-	TupleDesc	desc;			/* our own: slots need not pin it one by one */
 	CatalogIndexState indexes;
-	TupleTableSlot *slots[BATCH_SIZE];	/* NULL: not needed yet */
-	int			count;
-	MemoryContext context;		/* of the rows of a batch */
+	BulkInsertState bulk;
+	TupleTableSlot *slot;
+	MemoryContext context;		/* of one row */
 } Writer;
 
 /* The pages that a reaper is writing. */
@@ -100,43 +103,53 @@ OpenEvents(void)
 static void
 StartWriter(Writer *writer, Relation table)
 {
-	memset(writer, 0, sizeof(Writer));
 	writer->table = table;
-	writer->desc = CreateTupleDescCopy(RelationGetDescr(table));
 	writer->indexes = CatalogOpenIndexes(table);
+	writer->bulk = GetBulkInsertState();
+	writer->slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
 	writer->context = AllocSetContextCreate(CurrentMemoryContext, "lease events",
 											ALLOCSET_DEFAULT_SIZES);
-}
-
-static TupleTableSlot *
-NextSlot(Writer *writer)
-{
-	if (writer->slots[writer->count] == NULL)
-		writer->slots[writer->count] = MakeSingleTupleTableSlot(writer->desc, &TTSOpsHeapTuple);
-	return writer->slots[writer->count++];
-}
-
-static void
-FlushWriter(Writer *writer)
-{
-	if (writer->count == 0)
-		return;
-	CatalogTuplesMultiInsertWithInfo(writer->table, writer->slots, writer->count,
-									 writer->indexes);
-	for (int i = 0; i < writer->count; i++)
-		ExecClearTuple(writer->slots[i]);
-	writer->count = 0;
-	MemoryContextReset(writer->context);
 }
 
 static void
 FinishWriter(Writer *writer)
 {
-	FlushWriter(writer);
-	for (int i = 0; i < BATCH_SIZE && writer->slots[i] != NULL; i++)
-		ExecDropSingleTupleTableSlot(writer->slots[i]);
+	ExecDropSingleTupleTableSlot(writer->slot);
+	FreeBulkInsertState(writer->bulk);
 	CatalogCloseIndexes(writer->indexes);
 	MemoryContextDelete(writer->context);
+}
+
+/* Let the indexes know of the row in the slot. */
+static void
+WriteIndexes(Writer *writer)
+{
+	ResultRelInfo *result = writer->indexes;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < result->ri_NumIndices; i++)
+	{
+		IndexInfo  *info = result->ri_IndexRelationInfo[i];
+
+		FormIndexDatum(info, writer->slot, NULL, values, nulls);
+		index_insert(result->ri_IndexRelationDescs[i], values, nulls, &writer->slot->tts_tid,
+					 writer->table, UNIQUE_CHECK_NO, false, info);
+	}
+}
+
+/* Add the row in the slot, which is of no concern to logical decoding. */
+static void
+WriteRow(Writer *writer)
+{
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(writer->slot, true, NULL);
+
+	heap_insert(writer->table, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL,
+				writer->bulk);
+	writer->slot->tts_tid = tuple->t_self;
+	WriteIndexes(writer);
+	ExecClearTuple(writer->slot);
+	MemoryContextReset(writer->context);
 }
 
 static void
@@ -181,7 +194,7 @@ static void
 WriteEvent(Writer *writer, const Event *event)
 {
 	const EventFacts *facts = &event->facts;
-	TupleTableSlot *slot = NextSlot(writer);
+	TupleTableSlot *slot = writer->slot;
 	MemoryContext former = MemoryContextSwitchTo(writer->context);
 
 	memset(slot->tts_isnull, true, sizeof(bool) * Ncols_event);
@@ -204,9 +217,7 @@ WriteEvent(Writer *writer, const Event *event)
 	PutText(slot, Event_detail, &event->detail);
 	ExecStoreVirtualTuple(slot);
 	MemoryContextSwitchTo(former);
-
-	if (writer->count == BATCH_SIZE)
-		FlushWriter(writer);
+	WriteRow(writer);
 }
 
 /* Is a name one of those that lease.notify publishes? */
@@ -380,14 +391,30 @@ ReturnEventsInHand(Database *db)
 	in_hand = NO_PAGE;
 }
 
-static Statement remove_events = {
-	"DELETE FROM lease.events WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-	"SELECT ctid FROM lease.events WHERE at OPERATOR(pg_catalog.<) $1 LIMIT $2))",
+static Statement old_events = {
+	"SELECT ctid FROM lease.events WHERE at OPERATOR(pg_catalog.<) $1 LIMIT $2",
 	2, {TIMESTAMPTZOID, INT4OID}, NULL
 };
 static Statement any_event = {
 	"SELECT FROM lease.events LIMIT 1", 0, {0}, NULL
 };
+
+/*
+ * Delete the rows that were found.  The table has no replica identity, so logical
+ * decoding has nothing to tell of that.
+ */
+static void
+DeleteFound(Relation table)
+{
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		tid = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		simple_heap_delete(table, (ItemPointer) DatumGetPointer(tid));
+	}
+}
 
 /* Remove what is older than lease.history_retention, and say when to come again. */
 void
@@ -409,14 +436,15 @@ TrimHistory(Database *db)
 
 	/* What is written from now on is noted anew. */
 	pg_atomic_write_u64(&db->due[CHORE_TRIM], MONO_NEVER);
-	table_close(table, NoLock);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
-	removed = RunStatement(&remove_events, values);
+	removed = RunStatement(&old_events, values);
+	DeleteFound(table);
 	if (removed == TRIM_BATCH)
 		NoteDue(db, CHORE_TRIM, MonotonicNow());
 	else if (RunStatement(&any_event, NULL) > 0)
 		NoteDue(db, CHORE_TRIM, MonotonicNow() + TrimPause());
 	SPI_finish();
 	PopActiveSnapshot();
+	table_close(table, NoLock);
 }

@@ -321,6 +321,11 @@ SELECT bag_eq(
 	  ('autovacuum_vacuum_insert_threshold=-1'), ('vacuum_truncate=false')$$,
 	'the ledger is vacuumed by what was ended, and never truncated');
 
+SELECT bag_eq(
+	$$SELECT relreplident, relhasindex, unnest(reloptions) FROM pg_class WHERE oid = 'lease.events'::regclass$$,
+	$$VALUES ('n'::"char", true, 'autovacuum_vacuum_insert_threshold=-1')$$,
+	'the table of events is not vacuumed for what was added, and has nothing to tell a subscriber');
+
 -- Also where a replica replays, or a superuser says that it does.
 SELECT bag_eq(
 	$$SELECT tgname::text, tgenabled, tgfoid::regproc::text, pg_get_triggerdef(oid) FROM pg_trigger

@@ -410,7 +410,7 @@ release($primary, 'snapshot', $token);
 $token = acquire($primary, 'late', ttl => '1 min', lock_delay => '1 h');
 my $late = $primary->background_psql('postgres', on_error_stop => 0);
 $late->query("BEGIN; SELECT lease.guard('late', $token), lease.release('late', $token)");
-my $launcher = freeze($primary, 'lease launcher');
+$launcher = freeze($primary, 'lease launcher');
 advance_clock($primary, '2 min');
 $late->query('COMMIT');
 like($late->{stderr}, qr/lease "late" is not held/, 'released in a transaction that outlives the TTL: it does not commit');
