@@ -5,6 +5,7 @@
  *
  *	storm run CONNINFO HISTORY KEY=VALUE...   clients, killed and interrupted
  *	storm guards CONNINFO HISTORY KEY=VALUE... likewise, of guarded transactions
+ *	storm truth CONNINFO RECORDS KEY=VALUE... clients that write down what they were told
  *	storm judge HISTORY                       what was wrong; nothing is asked
  *	storm fair CONNINFO CLIENTS SECONDS PATIENCE   grants of each client of one name
  *
@@ -72,6 +73,11 @@ main(int argc, char **argv)
 		read_options(argc - 2, argv + 2);
 		run_guards();
 	}
+	else if (argc >= 4 && strcmp(argv[1], "truth") == 0)
+	{
+		read_options(argc - 2, argv + 2);
+		run_truth();
+	}
 	else if (argc == 3 && strcmp(argv[1], "judge") == 0)
 		judge(argv[2]);
 	else if (argc == 6 && strcmp(argv[1], "fair") == 0 && atoi(argv[3]) <= MAX_CLIENTS)
@@ -81,7 +87,7 @@ main(int argc, char **argv)
 		be_fair(atoi(argv[3]), atoi(argv[4]));
 	}
 	else
-		die("usage: storm run|guards CONNINFO HISTORY KEY=VALUE... | judge HISTORY"
+		die("usage: storm run|guards|truth CONNINFO HISTORY KEY=VALUE... | judge HISTORY"
 			" | fair CONNINFO CLIENTS SECONDS PATIENCE");
 	return 0;
 }

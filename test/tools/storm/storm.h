@@ -332,6 +332,9 @@ extern void guard_episode(void);
 /* siege.c */
 extern void run_guards(void);
 
+/* truth.c */
+extern void run_truth(void);
+
 /* verdict.c */
 extern int	violations;
 extern void accuse(const char *format, ...);
