@@ -101,13 +101,15 @@ ClaimHeld(const LeaseName *lease, Grant *grant, MonoTime opens_at, EventKind kin
 bool
 ClaimOverdue(const LeaseName *lease, Grant *grant)
 {
-	if (!IsDetached(grant))
+	bool		has_row = IsDetached(grant);
+
+	if (!has_row)
 		EndHeld(lease, grant, EVENT_EXPIRED, NULL);
 	else if (grant->state == GRANT_HELD)
 		ClaimHeld(lease, grant, 0, EVENT_EXPIRED, NULL);
 	else
 		ClaimGrant(grant, 0);
-	return IsDetached(grant);
+	return has_row;
 }
 
 /* Leave a grant that is in neither wheel nor dead list to who ends its row. */

@@ -41,7 +41,7 @@
 #define SETTLE_DOWN_AFTER	(20 * 1000)
 
 /* If our wait ends with an error, what that is to others. */
-static EventKind failure;
+static EventKind failure = EVENT_CANCELLED;
 
 typedef struct Wait
 {
@@ -310,8 +310,11 @@ LookAround(Wait *wait, MonoTime now)
 EventKind
 StopWaiting(void)
 {
+	EventKind	kind = failure;
+
 	set_ps_display_remove_suffix();
-	return failure;
+	failure = EVENT_CANCELLED;
+	return kind;
 }
 
 /*
@@ -333,7 +336,6 @@ WaitInQueue(const LeaseName *lease, const Span *name, Span correlation_id, MonoT
 		.check_at = now + (int64) DeadlockTimeout * 1000
 	};
 
-	failure = EVENT_CANCELLED;
 	if (LockTimeout > 0 && now + (int64) LockTimeout * 1000 < give_up_at)
 	{
 		wait.limit = now + (int64) LockTimeout * 1000;
