@@ -20,8 +20,10 @@ use Test::More;
 use constant MASS => full_size(2000, 100_000);
 
 # Two worker slots are left for reapers; the log tells of their coming and going.
+# Without history, which they would come for, too.
 my $node = lease_node(
 	'expiry', conf => q{
+	lease.history_retention = 0
 	autovacuum = off
 	restart_after_crash = on
 	max_worker_processes = 3
