@@ -42,6 +42,7 @@
 #include "clock.h"
 #include "events.h"
 #include "history.h"
+#include "rows.h"
 #include "settings.h"
 #include "statement.h"
 
@@ -70,12 +71,15 @@ enum
 	Ncols_event
 };
 
+StaticAssertDecl((int) Ncols_event <= MAX_COLUMNS, "an event fits into a RowBuilder");
+
 /* The table, as it is being written. */
 typedef struct Writer
 {
 	Relation	table;
 	CatalogIndexState indexes;
 	BulkInsertState bulk;
+	RowBuilder	row;
 	TupleTableSlot *slot;
 	MemoryContext context;		/* of one row */
 } Writer;
@@ -138,86 +142,57 @@ WriteIndexes(Writer *writer)
 	}
 }
 
-/* Add the row in the slot, which is of no concern to logical decoding. */
 static void
-WriteRow(Writer *writer)
+PutDuration(RowBuilder *row, int column, int64 usec)
 {
-	HeapTuple	tuple = ExecFetchSlotHeapTuple(writer->slot, true, NULL);
-
-	heap_insert(writer->table, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL,
-				writer->bulk);
-	writer->slot->tts_tid = tuple->t_self;
-	WriteIndexes(writer);
-	ExecClearTuple(writer->slot);
-	MemoryContextReset(writer->context);
+	if (usec != NO_TIME)
+		PutUsec(row, column, usec);
 }
 
+/* The columns of an event. */
 static void
-PutText(TupleTableSlot *slot, int column, const Span *text)
+PutEvent(RowBuilder *row, const Event *event)
 {
-	if (text->length == 0)
-		return;
-	slot->tts_values[column] =
-		PointerGetDatum(cstring_to_text_with_len(text->data, text->length));
-	slot->tts_isnull[column] = false;
+	const EventFacts *facts = &event->facts;
+
+	ClearRow(row);
+	Put(row, Event_sequence, Int64GetDatum(facts->sequence));
+	Put(row, Event_at, TimestampTzGetDatum(facts->at));
+	PutSpan(row, Event_event, SpanOf(EventNames[facts->kind]));
+	PutOptional(row, Event_name, event->name);
+	if (facts->token != INVALID_TOKEN)
+		Put(row, Event_token, Int64GetDatum(facts->token));
+	if (facts->permits > 0)
+	{
+		PutSpan(row, Event_mode, SpanOf(ModeName(facts->permits, facts->capacity)));
+		PutSpan(row, Event_scope, SpanOf(ScopeNames[facts->scope]));
+	}
+	PutOptional(row, Event_holder, event->holder);
+	Put(row, Event_owner, ObjectIdGetDatum(facts->owner));
+	if (facts->pid != 0)
+		Put(row, Event_pid, Int32GetDatum(facts->pid));
+	PutOptional(row, Event_correlation_id, event->correlation_id);
+	PutDuration(row, Event_waited, facts->waited);
+	PutDuration(row, Event_held, facts->held);
+	PutOptional(row, Event_detail, event->detail);
 }
 
-static void
-PutName(TupleTableSlot *slot, int column, const char *name)
-{
-	Span		text = SpanOf(name);
-
-	PutText(slot, column, &text);
-}
-
-static void
-PutValue(TupleTableSlot *slot, int column, Datum value, bool isnull)
-{
-	slot->tts_values[column] = value;
-	slot->tts_isnull[column] = isnull;
-}
-
-static void
-PutDuration(TupleTableSlot *slot, int column, int64 usec)
-{
-	Interval   *interval;
-
-	if (usec == NO_TIME)
-		return;
-	interval = palloc0(sizeof(Interval));
-	interval->time = usec;
-	PutValue(slot, column, IntervalPGetDatum(interval), false);
-}
-
-/* Add an event to the table. */
+/* Add an event to the table, where it is of no concern to logical decoding. */
 static void
 WriteEvent(Writer *writer, const Event *event)
 {
-	const EventFacts *facts = &event->facts;
-	TupleTableSlot *slot = writer->slot;
 	MemoryContext former = MemoryContextSwitchTo(writer->context);
+	HeapTuple	tuple;
 
-	memset(slot->tts_isnull, true, sizeof(bool) * Ncols_event);
-	PutValue(slot, Event_sequence, Int64GetDatum(facts->sequence), false);
-	PutValue(slot, Event_at, TimestampTzGetDatum(facts->at), false);
-	PutName(slot, Event_event, EventNames[facts->kind]);
-	PutText(slot, Event_name, &event->name);
-	PutValue(slot, Event_token, Int64GetDatum(facts->token), facts->token == INVALID_TOKEN);
-	if (facts->permits > 0)
-	{
-		PutName(slot, Event_mode, ModeName(facts->permits, facts->capacity));
-		PutName(slot, Event_scope, ScopeNames[facts->scope]);
-	}
-	PutText(slot, Event_holder, &event->holder);
-	PutValue(slot, Event_owner, ObjectIdGetDatum(facts->owner), false);
-	PutValue(slot, Event_pid, Int32GetDatum(facts->pid), facts->pid == 0);
-	PutText(slot, Event_correlation_id, &event->correlation_id);
-	PutDuration(slot, Event_waited, facts->waited);
-	PutDuration(slot, Event_held, facts->held);
-	PutText(slot, Event_detail, &event->detail);
-	ExecStoreVirtualTuple(slot);
+	PutEvent(&writer->row, event);
+	tuple = heap_form_tuple(RelationGetDescr(writer->table), writer->row.values, writer->row.nulls);
+	heap_insert(writer->table, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL,
+				writer->bulk);
+	ExecStoreHeapTuple(tuple, writer->slot, false);
+	WriteIndexes(writer);
+	ExecClearTuple(writer->slot);
 	MemoryContextSwitchTo(former);
-	WriteRow(writer);
+	MemoryContextReset(writer->context);
 }
 
 /* Is a name one of those that lease.notify publishes? */

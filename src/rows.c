@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * rows.c
- *	  Rows of the functions behind the views.
+ *	  Rows as values and NULLs: of the functions behind the views, and of the
+ *	  history.
  *
  * A role sees in full what is of roles whose privileges it has, and everything if
  * it has those of pg_read_all_stats.

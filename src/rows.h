@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * rows.h
- *	  Rows of the functions behind the views.
+ *	  Rows as values and NULLs: of the functions behind the views, and of the
+ *	  history.
  *
  *-------------------------------------------------------------------------
  */
