@@ -140,14 +140,23 @@ IntervalText(const Interval *interval)
 	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)));
 }
 
+/* An upper bound, as people know it: that of a setting, or fixed in days. */
+static char *
+BoundText(int64 most, const char *setting)
+{
+	if (setting == NULL)
+		return psprintf(INT64_FORMAT " days", most / USECS_PER_DAY);
+	return psprintf("%s (%s)", GetConfigOptionByName(setting, NULL, false), setting);
+}
+
 /*
- * An interval in microseconds, with a bound and its name.  A day counts as 24
- * hours; months have no fixed length and are refused, and so are infinite
- * intervals, whose months are the largest of all.
+ * An interval in microseconds, with bounds, of which the upper one may be that
+ * of a setting.  A day counts as 24 hours; months have no fixed length and are
+ * refused, and so are infinite intervals, whose months are the largest of all.
  */
 int64
 CheckDuration(const Interval *interval, const char *what, int64 least, int64 most,
-			  const char *most_text)
+			  const char *setting)
 {
 	int64		usec;
 
@@ -156,14 +165,15 @@ CheckDuration(const Interval *interval, const char *what, int64 least, int64 mos
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s \"%s\" has no fixed length", what, IntervalText(interval)),
 				 errdetail("Months and years vary, and nothing is granted for ever."),
-				 errhint("Give it in days, hours, minutes or seconds; at most %s.", most_text)));
+				 errhint("Give it in days, hours, minutes or seconds; at most %s.",
+						 BoundText(most, setting))));
 	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &usec) ||
 		pg_add_s64_overflow(usec, interval->time, &usec) ||
 		usec < least || usec > most)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s \"%s\" is out of range: it must be from " INT64_FORMAT " ms to %s",
-						what, IntervalText(interval), least / 1000, most_text)));
+						what, IntervalText(interval), least / 1000, BoundText(most, setting))));
 	return usec;
 }
 
@@ -171,9 +181,7 @@ CheckDuration(const Interval *interval, const char *what, int64 least, int64 mos
 static int64
 CheckTtl(const Interval *interval, const char *what, int64 least)
 {
-	return CheckDuration(interval, what, least, (int64) MaxTtl * 1000,
-						 psprintf("%s (lease.max_ttl)",
-								  GetConfigOptionByName("lease.max_ttl", NULL, false)));
+	return CheckDuration(interval, what, least, (int64) MaxTtl * 1000, "lease.max_ttl");
 }
 
 int64

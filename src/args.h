@@ -29,7 +29,7 @@ extern int	ArrayArg(FunctionCallInfo fcinfo, int argno, const char *what, Oid ty
 extern void ReadRequest(FunctionCallInfo fcinfo, int ttl, int scope, int holder, int request_id,
 						LeaseRequest *request);
 extern int64 CheckDuration(const Interval *interval, const char *what, int64 least, int64 most,
-						   const char *most_text);
+						   const char *setting);
 extern char *IntervalText(const Interval *interval);
 
 #endif							/* LEASE_ARGS_H */

@@ -280,14 +280,6 @@ RecordEnd(const LeaseName *lease, const Grant *grant, EventKind kind, const char
 				   kind == EVENT_RELEASED || kind == EVENT_TRANSFERRED || kind == EVENT_FORCED, detail);
 }
 
-/* The TTL of a grant starts anew; it was to end at a time. */
-void
-RecordRenewal(const LeaseName *lease, const Grant *grant, MonoTime former_deadline)
-{
-	CountRenewal(lease, grant, former_deadline == MONO_NEVER ? NO_TIME :
-				 former_deadline - MonotonicNow());
-}
-
 /* Somebody of our session asked for a name, and did not get it. */
 void
 RecordAttempt(const LeaseName *lease, const Attempt *attempt, EventKind kind, const char *detail)

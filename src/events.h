@@ -52,7 +52,6 @@ extern const char *const EventNames[NUM_EVENTS];
 /* Under the partition's lock. */
 extern void RecordGrant(const LeaseName *lease, const Grant *grant, EventKind kind, MonoTime waiting_since);
 extern void RecordEnd(const LeaseName *lease, const Grant *grant, EventKind kind, const char *detail);
-extern void RecordRenewal(const LeaseName *lease, const Grant *grant, MonoTime former_deadline);
 extern void RecordAttempt(const LeaseName *lease, const Attempt *attempt, EventKind kind, const char *detail);
 
 /* Without a lock. */

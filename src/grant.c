@@ -427,7 +427,7 @@ RestartTtl(const LeaseName *lease, Grant *grant, int64 ttl)
 	if (!is_filed)
 		grant->renewed_at = now;
 	grant->renewals++;
-	RecordRenewal(lease, grant, former);
+	CountRenewal(lease, grant, was_filed ? former - now : NO_TIME);
 	if (refile)
 	{
 		WheelAdd(GrantPartition(grant), grant);

@@ -283,7 +283,7 @@ lease_once(PG_FUNCTION_ARGS)
 	(void) BoundedArg(fcinfo, 0, "key");
 	values[0] = PG_GETARG_DATUM(0);
 	RequireNotNull(fcinfo, 1, "TTL");
-	ttl = CheckDuration(PG_GETARG_INTERVAL_P(1), "TTL", LEASE_TTL_MIN, KEY_TTL_MAX, "366 days");
+	ttl = CheckDuration(PG_GETARG_INTERVAL_P(1), "TTL", LEASE_TTL_MIN, KEY_TTL_MAX, NULL);
 	values[1] = ObjectIdGetDatum(GetUserId());
 	values[2] = TimestampTzGetDatum(GetCurrentTimestamp() + ttl);
 
