@@ -21,6 +21,7 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
@@ -73,6 +74,9 @@ enum
 
 StaticAssertDecl((int) Ncols_event <= MAX_COLUMNS, "an event fits into a RowBuilder");
 
+/* So many rows are added to the table together. */
+#define WRITE_BATCH			64
+
 /* The table, as it is being written. */
 typedef struct Writer
 {
@@ -80,8 +84,9 @@ typedef struct Writer
 	CatalogIndexState indexes;
 	BulkInsertState bulk;
 	RowBuilder	row;
-	TupleTableSlot *slot;
-	MemoryContext context;		/* of one row */
+	int			count;			/* of rows that wait to be added */
+	TupleTableSlot *slots[WRITE_BATCH];
+	MemoryContext context;		/* of these rows */
 } Writer;
 
 /* The pages that a reaper is writing. */
@@ -110,23 +115,16 @@ StartWriter(Writer *writer, Relation table)
 	writer->table = table;
 	writer->indexes = CatalogOpenIndexes(table);
 	writer->bulk = GetBulkInsertState();
-	writer->slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
+	writer->count = 0;
+	for (int i = 0; i < WRITE_BATCH; i++)
+		writer->slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
 	writer->context = AllocSetContextCreate(CurrentMemoryContext, "lease events",
 											ALLOCSET_DEFAULT_SIZES);
 }
 
+/* Let the indexes know of a row. */
 static void
-FinishWriter(Writer *writer)
-{
-	ExecDropSingleTupleTableSlot(writer->slot);
-	FreeBulkInsertState(writer->bulk);
-	CatalogCloseIndexes(writer->indexes);
-	MemoryContextDelete(writer->context);
-}
-
-/* Let the indexes know of the row in the slot. */
-static void
-WriteIndexes(Writer *writer)
+WriteIndexes(Writer *writer, TupleTableSlot *slot)
 {
 	ResultRelInfo *result = writer->indexes;
 	Datum		values[INDEX_MAX_KEYS];
@@ -136,8 +134,8 @@ WriteIndexes(Writer *writer)
 	{
 		IndexInfo  *info = result->ri_IndexRelationInfo[i];
 
-		FormIndexDatum(info, writer->slot, NULL, values, nulls);
-		index_insert(result->ri_IndexRelationDescs[i], values, nulls, &writer->slot->tts_tid,
+		FormIndexDatum(info, slot, NULL, values, nulls);
+		index_insert(result->ri_IndexRelationDescs[i], values, nulls, &slot->tts_tid,
 					 writer->table, UNIQUE_CHECK_NO, false, info);
 	}
 }
@@ -177,7 +175,38 @@ PutEvent(RowBuilder *row, const Event *event)
 	PutOptional(row, Event_detail, event->detail);
 }
 
-/* Add an event to the table, where it is of no concern to logical decoding. */
+/*
+ * Add the rows that wait to the table, where they are of no concern to logical
+ * decoding: together, unless that could not be told of them then.
+ */
+static void
+AddRows(Writer *writer)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	MemoryContext former = MemoryContextSwitchTo(writer->context);
+
+	if (!RelationIsLogicallyLogged(writer->table))
+		heap_multi_insert(writer->table, writer->slots, writer->count, cid, 0, writer->bulk);
+	for (int i = 0; i < writer->count; i++)
+	{
+		TupleTableSlot *slot = writer->slots[i];
+
+		if (RelationIsLogicallyLogged(writer->table))
+		{
+			HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+
+			heap_insert(writer->table, tuple, cid, HEAP_INSERT_NO_LOGICAL, writer->bulk);
+			slot->tts_tid = tuple->t_self;
+		}
+		WriteIndexes(writer, slot);
+		ExecClearTuple(slot);
+	}
+	writer->count = 0;
+	MemoryContextSwitchTo(former);
+	MemoryContextReset(writer->context);
+}
+
+/* Have an event added to the table, at the latest by FinishWriter. */
 static void
 WriteEvent(Writer *writer, const Event *event)
 {
@@ -186,13 +215,22 @@ WriteEvent(Writer *writer, const Event *event)
 
 	PutEvent(&writer->row, event);
 	tuple = heap_form_tuple(RelationGetDescr(writer->table), writer->row.values, writer->row.nulls);
-	heap_insert(writer->table, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL,
-				writer->bulk);
-	ExecStoreHeapTuple(tuple, writer->slot, false);
-	WriteIndexes(writer);
-	ExecClearTuple(writer->slot);
+	ExecStoreHeapTuple(tuple, writer->slots[writer->count++], false);
 	MemoryContextSwitchTo(former);
-	MemoryContextReset(writer->context);
+	if (writer->count == WRITE_BATCH)
+		AddRows(writer);
+}
+
+static void
+FinishWriter(Writer *writer)
+{
+	if (writer->count > 0)
+		AddRows(writer);
+	for (int i = 0; i < WRITE_BATCH; i++)
+		ExecDropSingleTupleTableSlot(writer->slots[i]);
+	FreeBulkInsertState(writer->bulk);
+	CatalogCloseIndexes(writer->indexes);
+	MemoryContextDelete(writer->context);
 }
 
 /* Is a name one of those that lease.notify publishes? */

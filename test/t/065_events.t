@@ -6,6 +6,7 @@
 
 use strict;
 use warnings;
+use feature qw(state);
 
 use Encode qw(decode encode);
 use FindBin;
@@ -190,8 +191,20 @@ sub logged
 	return substr slurp_file($log{$format}), $since->{$format};
 }
 
+# What was logged before, and by the reapers for the history, is in the files.
+sub settle_log
+{
+	state $marks = 0;
+	my $mark = 'mark ' . ++$marks . ' of the log';
+
+	settle();
+	value("DO 'BEGIN RAISE LOG ''$mark''; END'");
+	return wait_for('the log', sub { !grep { slurp_file($log{$_}) !~ /$mark/ } keys %log });
+}
+
 sub log_positions
 {
+	settle_log();
 	return { map { $_ => -s $log{$_} } keys %log };
 }
 
@@ -281,7 +294,7 @@ my $made = 'acquired refused timeout transferred received rejected guard_failed 
 my $since = log_positions();
 my $seq = last_seq();
 make_events('app/plain log');
-settle();
+settle_log();
 is(kinds(@{ history_since($seq) }), $made, 'events are in the history');
 is(kinds(lines_of_text($since), lines_of_json($since)), '', 'and not in the log, unless it is asked for');
 
@@ -293,7 +306,7 @@ foreach my $name (map { substr $_, 4, 60 } AWKWARD)
 	$since = log_positions();
 	$seq = last_seq();
 	make_events($name);
-	settle();
+	settle_log();
 	my $history = history_since($seq);
 	is(kinds(@$history), $made, "$shown: all events are in the history");
 	is_deeply([ lines_of_text($since) ], $history, "$shown: lines of the log, as keys and values, are the same");
@@ -308,7 +321,7 @@ make_events('app/some');
 acquire($node, 'app/late', ttl => '1 min');
 advance_clock($node, '1 min');
 wait_for('the launcher', sub { value(q{SELECT expired FROM lease.stats WHERE name = 'app/late'}) eq '1' });
-settle();
+settle_log();
 is(kinds(lines_of_text($since)), 'forced expired', 'lease.log_events: only those that it names');
 configure(log_events => 'none');
 
@@ -321,6 +334,7 @@ wait_for('the log of a wait', sub { logged('', $since) =~ /still waiting for lea
 value(q{SET client_min_messages = error; SELECT lease.force_release('contexts', 'context', reopen => false)});
 value(q{SET client_min_messages = error; SELECT lease.force_release('contexts', 'context', reopen => true)});
 finish_psql($waiter);
+settle_log();
 
 sub contexts
 {
