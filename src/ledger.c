@@ -23,7 +23,6 @@
  */
 #include "postgres.h"
 
-#include "access/generic_xlog.h"
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -52,7 +51,9 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "flush.h"
 #include "ledger.h"
+#include "pagelog.h"
 
 /* The columns of lease.ledger, as sql/lease--1.0.sql creates them. */
 enum
@@ -331,6 +332,36 @@ FormRow(Relation ledger, const LedgerRow *row)
 	return tuple;
 }
 
+/* Put a row on a page that has room for it. */
+static XLogRecPtr
+PutRow(Buffer buffer, HeapTuple tuple, ItemPointer tid)
+{
+	Page		page = BufferGetPage(buffer);
+	PageChanges changes;
+	OffsetNumber offset;
+	ItemId		item;
+	HeapTupleHeader header;
+
+	/*
+	 * The header of a page without items was initialised without a WAL record
+	 * of its own; a record of what changed on it would be replayed onto
+	 * nothing.
+	 */
+	BeginChanges(&changes, buffer, PageGetMaxOffsetNumber(page) == 0);
+	offset = PageAddItem(page, (Item) tuple->t_data, tuple->t_len,
+						 InvalidOffsetNumber, false, true);
+	if (offset == InvalidOffsetNumber)
+		elog(PANIC, "could not add a row to block %u of lease.ledger",
+			 BufferGetBlockNumber(buffer));
+	ItemPointerSet(tid, BufferGetBlockNumber(buffer), offset);
+	item = PageGetItemId(page, offset);
+	header = (HeapTupleHeader) PageGetItem(page, item);
+	header->t_ctid = *tid;
+	NoteChange(&changes, item, sizeof(ItemIdData));
+	NoteChange(&changes, header, MAXALIGN(tuple->t_len));
+	return LogChanges(&changes);
+}
+
 /*
  * Append a row.  Returns the end of its WAL record, which the caller flushes if
  * it must, and sets tid.  If it raises an error, there is no row.
@@ -341,37 +372,19 @@ AppendRow(Relation ledger, const LedgerRow *row, ItemPointer tid)
 	HeapTuple	tuple = FormRow(ledger, row);
 	Buffer		vmbuffer = InvalidBuffer;
 	Buffer		buffer;
-	GenericXLogState *state;
-	Page		page;
-	OffsetNumber offset;
-	bool		fresh;
 	XLogRecPtr	lsn;
 
 	buffer = RelationGetBufferForTuple(ledger, tuple->t_len, InvalidBuffer, 0, NULL,
 									   &vmbuffer, NULL, 0);
 
-	/*
-	 * The header of a page without items was initialised without a WAL record
-	 * of its own; a record of what changed on it would be replayed onto
-	 * nothing.
-	 */
-	fresh = PageGetMaxOffsetNumber(BufferGetPage(buffer)) == 0;
-	state = GenericXLogStart(ledger);
-	page = GenericXLogRegisterBuffer(state, buffer, fresh ? GENERIC_XLOG_FULL_IMAGE : 0);
-
-	offset = PageAddItem(page, (Item) tuple->t_data, tuple->t_len,
-						 InvalidOffsetNumber, false, true);
-	if (offset == InvalidOffsetNumber)
-		elog(ERROR, "could not add a row to block %u of lease.ledger",
-			 BufferGetBlockNumber(buffer));
-	ItemPointerSet(tid, BufferGetBlockNumber(buffer), offset);
-	((HeapTupleHeader) PageGetItem(page, PageGetItemId(page, offset)))->t_ctid = *tid;
+	START_CRIT_SECTION();
+	lsn = PutRow(buffer, tuple, tid);
+	END_CRIT_SECTION();
 
 	/*
 	 * The page may be marked all-visible, in its header and in the visibility
 	 * map: a frozen row leaves that true.
 	 */
-	lsn = GenericXLogFinish(state);
 	UnlockReleaseBuffer(buffer);
 	if (BufferIsValid(vmbuffer))
 		ReleaseBuffer(vmbuffer);
@@ -424,12 +437,15 @@ ClearAllVisible(Relation ledger, BlockNumber block, Buffer vmbuffer)
 }
 
 static XLogRecPtr
-MakeRowInvalid(Relation ledger, Buffer buffer, ItemPointer tid)
+MakeRowInvalid(Relation ledger, Buffer buffer, HeapTuple tuple)
 {
-	GenericXLogState *state = GenericXLogStart(ledger);
-	Page		page = GenericXLogRegisterBuffer(state, buffer, 0);
-	ItemId		item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
-	HeapTupleHeader header = (HeapTupleHeader) PageGetItem(page, item);
+	Page		page = BufferGetPage(buffer);
+	HeapTupleHeader header = tuple->t_data;
+	PageChanges changes;
+	XLogRecPtr	lsn;
+
+	START_CRIT_SECTION();
+	BeginChanges(&changes, buffer, false);
 
 	/* Any old xid will do: nobody has to be done with an invalid row. */
 	PageSetPrunable(page, Max(ledger->rd_rel->relfrozenxid, FirstNormalTransactionId));
@@ -438,8 +454,11 @@ MakeRowInvalid(Relation ledger, Buffer buffer, ItemPointer tid)
 	header->t_infomask |= HEAP_XMIN_INVALID;
 	header->t_infomask2 &= ~HEAP_KEYS_UPDATED;
 	HeapTupleHeaderSetXmin(header, InvalidTransactionId);
-	header->t_ctid = *tid;
-	return GenericXLogFinish(state);
+	header->t_ctid = tuple->t_self;
+	NoteChange(&changes, header, SizeofHeapTupleHeader);
+	lsn = LogChanges(&changes);
+	END_CRIT_SECTION();
+	return lsn;
 }
 
 /*
@@ -471,7 +490,7 @@ EndRow(Relation ledger, ItemPointer tid, Token token)
 	{
 		if (PageIsAllVisible(BufferGetPage(buffer)))
 			ClearAllVisible(ledger, block, vmbuffer);
-		lsn = MakeRowInvalid(ledger, buffer, tid);
+		lsn = MakeRowInvalid(ledger, buffer, &tuple);
 	}
 	UnlockReleaseBuffer(buffer);
 	if (BufferIsValid(vmbuffer))
@@ -479,8 +498,8 @@ EndRow(Relation ledger, ItemPointer tid, Token token)
 
 	if (!XLogRecPtrIsInvalid(lsn))
 	{
-		/* No transaction id is involved, so nobody else tells these two. */
-		XLogSetAsyncXactLSN(lsn);
+		/* No transaction tells these two. */
+		FlushSoon(lsn);
 		pgstat_update_heap_dead_tuples(ledger, -1);
 	}
 	return lsn;
@@ -530,7 +549,7 @@ FlushLedger(XLogRecPtr lsn)
 		XLogSetAsyncXactLSN(lsn);
 		return true;
 	}
-	XLogFlush(lsn);
+	FlushTogether(lsn);
 	SyncRepWaitForLSN(lsn, true);
 	return !SyncRepRequested() || IsReplicated(lsn);
 }

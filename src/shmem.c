@@ -18,6 +18,7 @@
 #define PARTITION_TRANCHE	"LeasePartition"
 #define DATABASE_TRANCHE	"LeaseDatabase"
 #define DEADLOCK_TRANCHE	"LeaseDeadlock"
+#define FLUSH_TRANCHE		"LeaseFlush"
 
 LeaseShared *Shared;
 Grant	   *Grants;
@@ -28,8 +29,10 @@ EventPage  *EventPages;
 LWLockPadded *PartitionLocks;
 LWLockPadded *DatabaseLocks;
 LWLock	   *DeadlockLock;
+LWLock	   *FlushLock;
 Waiter	   *Waiters;
 ShownPins  *Pins;
+FlushMember *FlushMembers;
 int			MaxLeases = 32768;
 
 /* Ask for memory and locks; called from shmem_request_hook. */
@@ -42,6 +45,7 @@ RequestSharedMemory(void)
 	size = add_size(size, mul_size(CHUNK_POOL_SIZE, sizeof(Chunk)));
 	size = add_size(size, mul_size(WAITER_COUNT, sizeof(Waiter)));
 	size = add_size(size, mul_size(WAITER_COUNT, sizeof(ShownPins)));
+	size = add_size(size, mul_size(WAITER_COUNT, sizeof(FlushMember)));
 	size = add_size(size, mul_size(EVENT_PAGES, sizeof(EventPage)));
 	size = add_size(size, hash_estimate_size(GRANT_POOL_SIZE, sizeof(Resource)));
 	size = add_size(size, hash_estimate_size(STATS_SIZE, sizeof(NameStats)));
@@ -49,6 +53,7 @@ RequestSharedMemory(void)
 	RequestNamedLWLockTranche(PARTITION_TRANCHE, NUM_PARTITIONS);
 	RequestNamedLWLockTranche(DATABASE_TRANCHE, MAX_DATABASES + 1);
 	RequestNamedLWLockTranche(DEADLOCK_TRANCHE, 1);
+	RequestNamedLWLockTranche(FLUSH_TRANCHE, 1);
 }
 
 static void
@@ -120,6 +125,9 @@ InitShared(void)
 	pg_atomic_init_u32(&Shared->launcher_pid, 0);
 	pg_atomic_init_u64(&Shared->wake_at, 0);
 	pg_atomic_init_u32(&Shared->waiting, 0);
+	pg_atomic_init_u32(&Shared->flush_list, NO_MEMBER);
+	pg_atomic_init_u64(&Shared->unflushed, InvalidXLogRecPtr);
+	pg_atomic_init_u64(&Shared->flush_due, MONO_NEVER);
 	for (int i = 0; i < NUM_PARTITIONS; i++)
 		InitPartition(&Shared->partitions[i]);
 	for (int i = 0; i < MAX_DATABASES; i++)
@@ -172,6 +180,8 @@ AttachSharedMemory(const HASHCTL *name_table, const HASHCTL *stats_table)
 	all_found &= found;
 	Pins = ShmemInitStruct("lease pins", mul_size(WAITER_COUNT, sizeof(ShownPins)), &found);
 	all_found &= found;
+	FlushMembers = ShmemInitStruct("lease flush", mul_size(WAITER_COUNT, sizeof(FlushMember)), &found);
+	all_found &= found;
 	EventPages = ShmemInitStruct("lease events", mul_size(EVENT_PAGES, sizeof(EventPage)), &found);
 	all_found &= found;
 	Names = AttachNameTable("lease names", name_table, sizeof(Resource), GRANT_POOL_SIZE);
@@ -180,6 +190,7 @@ AttachSharedMemory(const HASHCTL *name_table, const HASHCTL *stats_table)
 	PartitionLocks = GetNamedLWLockTranche(PARTITION_TRANCHE);
 	DatabaseLocks = GetNamedLWLockTranche(DATABASE_TRANCHE);
 	DeadlockLock = &GetNamedLWLockTranche(DEADLOCK_TRANCHE)->lock;
+	FlushLock = &GetNamedLWLockTranche(FLUSH_TRANCHE)->lock;
 	if (!all_found)
 		InitShared();
 	ClockAttach(&Shared->clock_offset);

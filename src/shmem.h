@@ -11,9 +11,10 @@
  * Locks, in the order in which one process may take them:
  *
  *	0. the deadlock lock (DeadlockLock): who looks for a deadlock; held over
- *	   nothing but looking at memory
+ *	   nothing but looking at memory.  The flush lock (FlushLock): who flushes
+ *	   WAL for others, over that alone
  *	1. a database's lock (DatabaseLock): its ceiling and where its rows are;
- *	   may be held over I/O, and is the only one that may
+ *	   may be held over I/O, and is the only other one that may
  *	2. the registry lock (RegistryLock): which database has which entry
  *	3. a partition's lock: all resources and grants whose name hashes there,
  *	   their wheel, their dead and their counters.  Under it nobody waits,
@@ -81,6 +82,19 @@ typedef struct ShownPins
 {
 	pg_atomic_uint64 tokens[PINS_SHOWN];
 } ShownPins;
+
+/*
+ * A backend's place among those who want WAL on disk (see flush.c).  It is its
+ * own until it is in the list, and the leader's from then on until flushed is set.
+ */
+typedef struct FlushMember
+{
+	uint32		next;			/* in the list: a backend's number, or NO_MEMBER */
+	XLogRecPtr	lsn;			/* up to where */
+	volatile bool flushed;
+} FlushMember;
+
+#define NO_MEMBER			PG_UINT32_MAX
 
 /* A list of free array members, linked through a field of theirs. */
 typedef struct FreeList
@@ -370,18 +384,21 @@ typedef struct Database
 	pg_atomic_uint32 work;		/* there are dead grants to end */
 	pg_atomic_uint64 due[NUM_CHORES];	/* MonoTime of each chore */
 
-	EventLog	log;
-
-	/* Under mutex. */
-	Counters	counters;		/* of names that made room, and of no name */
-	TimestampTz counted_since;
-
 	/* Written under the database's lock, once LOADED. */
 	RelFileNumber relnumber;	/* the file that the TIDs are of */
 	ItemPointerData ceiling_tid;
 	Token		valid_from;		/* older grants are of another database */
-	pg_atomic_uint64 next;		/* the next token */
 	pg_atomic_uint64 ceiling;	/* the last token that may be handed out */
+
+	/* What each grant writes, away from what everybody reads. */
+	char		pad1[PG_CACHE_LINE_SIZE];
+	pg_atomic_uint64 next;		/* the next token */
+	EventLog	log;
+	char		pad2[PG_CACHE_LINE_SIZE];
+
+	/* Under mutex. */
+	Counters	counters;		/* of names that made room, and of no name */
+	TimestampTz counted_since;
 } Database;
 
 typedef struct LeaseShared
@@ -402,6 +419,9 @@ typedef struct LeaseShared
 	pg_atomic_uint64 grants_made;	/* how many were ever held */
 	pg_atomic_uint32 waiting;	/* how many are queued; each has a grant in
 								 * hand that is neither free nor used */
+	pg_atomic_uint32 flush_list;	/* who waits for the next flush */
+	pg_atomic_uint64 unflushed; /* WAL up to here wants a flush soon; 0 = none */
+	pg_atomic_uint64 flush_due; /* MonoTime of that */
 	FreeList	free_grants;
 	FreeList	free_chunks;
 	FreeList	free_pages;
@@ -418,6 +438,7 @@ extern HTAB *Stats;
 extern EventPage *EventPages;
 extern Waiter *Waiters;			/* one for each backend, by its number */
 extern ShownPins *Pins;			/* likewise */
+extern FlushMember *FlushMembers;	/* likewise */
 
 /* Set by module.c before the memory is requested. */
 extern int	MaxLeases;
@@ -435,6 +456,7 @@ extern int	MaxLeases;
 extern LWLockPadded *PartitionLocks;
 extern LWLockPadded *DatabaseLocks;
 extern LWLock *DeadlockLock;
+extern LWLock *FlushLock;
 
 extern void RequestSharedMemory(void);
 extern bool AttachSharedMemory(const HASHCTL *name_table, const HASHCTL *stats_table);

@@ -40,6 +40,7 @@
 
 #include "clock.h"
 #include "events.h"
+#include "flush.h"
 #include "history.h"
 #include "record.h"
 #include "worker.h"
@@ -81,7 +82,7 @@ EarliestDue(void)
 
 	for (int i = 0; i < NUM_PARTITIONS; i++)
 		due = Min(due, pg_atomic_read_u64(&Shared->partitions[i].next_due));
-	return (MonoTime) due;
+	return (MonoTime) Min(due, pg_atomic_read_u64(&Shared->flush_due));
 }
 
 /* Ask the postmaster for a reaper. */
@@ -168,7 +169,10 @@ TendDatabase(Database *db, MonoTime now)
 	return Max(retry_at, now + LAUNCHER_NAP);
 }
 
-/* One round: expire what is due, tend the databases; returns when to wake. */
+/*
+ * One round: expire what is due, tend the databases, see to what wants a flush;
+ * returns when to wake for a database.
+ */
 static MonoTime
 LauncherRound(void)
 {
@@ -180,6 +184,7 @@ LauncherRound(void)
 			CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < MAX_DATABASES; i++)
 		wake = Min(wake, TendDatabase(&Shared->databases[i], now));
+	FlushDue(now);
 	return wake;
 }
 

@@ -17,7 +17,9 @@ use PostgreSQL::Test::Cluster;
 use Test::More;
 
 my $tokens = LeaseTest::Tokens->new;
-my $primary = lease_node('primary', allows_streaming => 1);
+
+# Standbys compare each page that they replayed with what it was on the primary.
+my $primary = lease_node('primary', allows_streaming => 1, conf => 'wal_consistency_checking = generic');
 ledger_is_sound($primary, 'primary');
 $primary->backup('base');
 

@@ -27,6 +27,7 @@ my $node = lease_node(
 	'durability', conf => q{
 	restart_after_crash = on
 	autovacuum = off
+	shared_buffers = 32MB
 	lease.max_leases = 200000});
 
 # A client takes one lease after the other and releases every third, telling
@@ -174,6 +175,40 @@ ok(is_held($node, 'kept', $kept), 'a grant is flushed before the client hears of
 ok(!is_held($node, 'forced', $forced), 'a forced release is flushed');
 note('a release came ' . (is_held($node, 'released', $released) ? 'back' : 'through'));
 check_one_ttl('postgres', 'crash without a WAL writer');
+
+# A release is on disk before long, though nobody else has anything to flush: no
+# buffer has to be evicted, the background writer, which logs a snapshot now and
+# then, is frozen, and the reaper has left.
+$node->append_conf('postgresql.conf', q{lease.history_retention = 0});
+$node->restart;
+wait_for_launcher($node);
+$released = acquire($node, 'released');
+wait_for('the reaper to have removed the history', sub {
+	$node->safe_psql('postgres', q{
+		SELECT (SELECT count(*) FROM lease.history) +
+			(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'lease reaper')}) eq '0' });
+my $bgwriter = freeze($node, 'background writer');
+sub all_is_flushed { return $node->lsn('flush') eq $node->lsn('insert') }
+wait_for('what the server itself has to write', \&all_is_flushed);
+release($node, 'released', $released);
+wait_for('the release to be flushed', \&all_is_flushed);
+crash($node, $bgwriter);
+ok(!is_held($node, 'released', $released), 'a release of some time ago stays one after a crash');
+wait_for_launcher($node);
+$node->append_conf('postgresql.conf', q{lease.history_retention = 7d});
+$node->reload;
+
+# Who is told of a grant while others flush, too, has it on disk then: of that the
+# leader of a flush could be wrong, who wakes those that it flushed for.
+$node->pgbench(
+	'--no-vacuum --client=16 --jobs=2 --protocol=prepared --transactions=' . full_size(400, 20000), 0,
+	[qr/number of failed transactions: 0 /], [qr/^$/], 'each of sixteen clients finds its grants on disk',
+	{ '020_together' => q{
+		SELECT pg_current_wal_insert_lsn() AS before \gset
+		SELECT lease.try_acquire('together/' || :client_id, '1 hour') AS token \gset
+		SELECT 1 / (pg_current_wal_flush_lsn() > :before::pg_lsn)::integer AS is_on_disk \gset
+		SELECT lease.release('together/' || :client_id, :token);
+		} });
 
 # synchronous_commit = off leaves the flush to the WAL writer.
 sub is_durable
