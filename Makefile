@@ -1,7 +1,7 @@
 # lease: fenced advisory leases for PostgreSQL
 #
 # all, install, uninstall, clean and installcheck are PGXS's and want the
-# pg_config of a server.  test, test-full, demo and drill want nothing: they
+# pg_config of a server.  test, test-full, demo, drill and bench want nothing: they
 # install what is missing and run on servers of their own.
 
 MODULE_big = lease
@@ -45,6 +45,9 @@ demo:
 drill:
 	@test/run drill
 
+bench:
+	@test/run bench
+
 help:
 	@echo 'make            build for the server that PG_CONFIG belongs to'
 	@echo 'make install    install there; then CREATE EXTENSION lease'
@@ -52,5 +55,6 @@ help:
 	@echo 'make drill      practise a runbook; says which there are'
 	@echo 'make test       run every test; TESTS="sql/basic t/001_x.t" runs some'
 	@echo 'make test-full  the same with the long ones in full size'
+	@echo 'make bench      measure it beside other programs; QUICK=1 takes five minutes'
 
-.PHONY: all install uninstall clean installcheck test test-full demo drill help
+.PHONY: all install uninstall clean installcheck test test-full demo drill bench help

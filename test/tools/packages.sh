@@ -21,7 +21,23 @@ default_major()
 have() { command -v "$1" >/dev/null 2>&1; }
 have_module() { perl "-M$1" -e 1 2>/dev/null; }
 
-# The packages that are missing for tests, for the demo or for a drill.
+# The packages that are missing for the benchmark's other programs, and their clients.
+missing_peers()
+{
+	have redis-server || echo redis-server
+	have etcd || echo etcd-server
+	[ -x /usr/share/zookeeper/bin/zkServer.sh ] || echo zookeeper
+	[ -e /usr/include/hiredis/hiredis.h ] || echo libhiredis-dev
+	[ -e /usr/include/event2/event.h ] || echo libevent-dev
+	compgen -G '/usr/lib/*/libzookeeper_[sm]t.so' >/dev/null || echo libzookeeper-st-dev
+	have g++ || echo g++
+	[ -e /usr/include/grpcpp/grpcpp.h ] || echo libgrpc++-dev
+	[ -e /usr/include/google/protobuf/message_lite.h ] || echo libprotobuf-dev
+	have protoc || echo protobuf-compiler
+	have grpc_cpp_plugin || echo protobuf-compiler-grpc
+}
+
+# The packages that are missing for tests, for the demo, for a drill or for the benchmark.
 missing_packages()
 {
 	local pgdir=/usr/lib/postgresql/$major
@@ -34,9 +50,11 @@ missing_packages()
 		[ -x "$pgdir/bin/postgres" ] || echo "postgresql-$major"
 		[ -x "$pgdir/lib/pgxs/src/test/regress/pg_regress" ] || echo "postgresql-server-dev-$major"
 	fi
-	[ "$1" = demo ] || have faketime || echo faketime
+	case $1 in test | drill) have faketime || echo faketime ;; esac
 	if [ "$1" = demo ]; then
 		have_module DBD::Pg || echo libdbd-pg-perl
+	elif [ "$1" = bench ]; then
+		missing_peers
 	elif [ "$1" = test ]; then
 		have_module IPC::Run || echo libipc-run-perl
 		[ -x /usr/sbin/pgbouncer ] || echo pgbouncer
@@ -54,8 +72,8 @@ as_root()
 }
 
 # The names of what is missing, as this archive has them.  What only a test of
-# other people's programs needs is left out where there is no such package: that
-# test says so.
+# other people's programs needs, or the benchmark, is left out where there is no such
+# package: they say so.
 choose_packages()
 {
 	local package
@@ -66,7 +84,8 @@ choose_packages()
 			promtool) in_archive promtool || package=prometheus ;;
 		esac
 		case $package in
-			prometheus*) in_archive "$package" || continue ;;
+			prometheus* | redis-* | etcd-* | *zookeeper* | libhiredis-* | libevent-* | \
+				*grpc* | *protobuf*) in_archive "$package" || continue ;;
 		esac
 		echo "$package"
 	done
@@ -126,13 +145,16 @@ apt_install()
 		die "$output" "could not install $*"
 	for package in "$@"; do
 		case $package in
-			pgbouncer | prometheus*) as_root update-rc.d "$package" disable >/dev/null 2>&1 ;;
+			pgbouncer | prometheus* | redis-server | zookeeper) ;;
+			etcd-server) package=etcd ;;
+			*) continue ;;
 		esac
+		as_root update-rc.d "$package" disable >/dev/null 2>&1
 	done
 	return 0
 }
 
-# ensure_packages test|demo: afterwards PG_CONFIG names a server to use.
+# ensure_packages test|demo|drill|bench: afterwards PG_CONFIG names a server to use.
 ensure_packages()
 {
 	local major missing debian_server=

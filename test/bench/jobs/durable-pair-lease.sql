@@ -1,0 +1,9 @@
+-- Acquire and release a lease that is on disk; each client has a name of its own.
+--
+--	pgbench -n -M prepared -D ready=0 -f test/bench/jobs/durable-pair-lease.sql -c 8 -j 2 -T 3
+
+\if :ready = 0
+SELECT 'pair/' || :client_id AS name, 1 AS ready \gset
+\endif
+SELECT lease.try_acquire(:name) AS token \gset
+SELECT lease.release(:name, :token);
