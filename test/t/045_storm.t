@@ -109,7 +109,7 @@ is($node->safe_psql('postgres', 'SELECT waiters FROM lease.status'), 0, 'nor a w
 #
 my ($out, $err) = run_command(
 	[
-		$storm, 'fair', $node->connstr('postgres'), 64, full_size(10, 60),
+		$storm, 'fair', $node->connstr('postgres'), 64, full_size(50, 650),
 		$PostgreSQL::Test::Utils::timeout_default
 	]);
 my @grants = split ' ', $out;

@@ -46,9 +46,19 @@ be_one_of_many(int n, int clients)
 	exit(0);
 }
 
-/* Print how many grants each got. */
+static int64_t
+grants_of_all(int clients)
+{
+	int64_t		sum = 0;
+
+	for (int i = 0; i < clients; i++)
+		sum += race->grants[i];
+	return sum;
+}
+
+/* Print how many grants each got, by the time that there are so many for each. */
 void
-be_fair(int clients, int seconds)
+be_fair(int clients, int grants)
 {
 	int			clients_left = clients;
 
@@ -58,7 +68,8 @@ be_fair(int clients, int seconds)
 			be_one_of_many(i, clients);
 	while (race->ready < clients)
 		pause_ms(1);
-	pause_ms(seconds * 1000);
+	for (int64_t since = now_us(); grants_of_all(clients) < (int64_t) clients * grants && !too_late(since);)
+		pause_ms(5);
 	race->over = true;
 
 	/* Who is still not served dies with us. */

@@ -7,7 +7,7 @@
  *	storm guards CONNINFO HISTORY KEY=VALUE... likewise, of guarded transactions
  *	storm truth CONNINFO RECORDS KEY=VALUE... clients that write down what they were told
  *	storm judge HISTORY                       what was wrong; nothing is asked
- *	storm fair CONNINFO CLIENTS SECONDS PATIENCE   grants of each client of one name
+ *	storm fair CONNINFO CLIENTS GRANTS PATIENCE   grants of each client of one name
  *
  *-------------------------------------------------------------------------
  */
@@ -88,6 +88,6 @@ main(int argc, char **argv)
 	}
 	else
 		die("usage: storm run|guards|truth CONNINFO HISTORY KEY=VALUE... | judge HISTORY"
-			" | fair CONNINFO CLIENTS SECONDS PATIENCE");
+			" | fair CONNINFO CLIENTS GRANTS PATIENCE");
 	return 0;
 }

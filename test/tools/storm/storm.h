@@ -348,6 +348,6 @@ extern void judge_commits(void);
 extern void judge(const char *path);
 
 /* fair.c */
-extern void be_fair(int clients, int seconds);
+extern void be_fair(int clients, int grants);
 
 #endif							/* STORM_H */
