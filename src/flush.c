@@ -45,7 +45,7 @@ Follow(FlushMember *me)
 {
 	int			absorbed = 0;
 
-	pgstat_report_wait_start(NamedWaitEvent("LeaseFlush"));
+	pgstat_report_wait_start(WAIT_EVENT_WAL_SYNC);
 	for (;;)
 	{
 		PGSemaphoreLock(MyProc->sem);
