@@ -155,7 +155,7 @@ my @alive = (10, 100, 1000);
 my ($out, $err) = run_command(
 	[
 		$^X, "$bench/bench.pl", '--dir', "$dir/all", '--conf', "$dir/conf", '--library', $bench, '--clients',
-		"$dir/clients", '--seconds', 0.2, '--turns', 1, '--no-warm-up', '--seed', 42, '--alive', join(',', @alive),
+		"$dir/clients", '--seconds', 0.3, '--turns', 1, '--no-warm-up', '--seed', 42, '--alive', join(',', @alive),
 		'--idle', 0.3, '--document', "$dir/document.md", '--results', $dir
 	]);
 is($err, '', 'the whole benchmark has no complaint');
