@@ -212,7 +212,7 @@ typedef struct Grant
 	unsigned int has_metadata:1;	/* the ledger row has metadata */
 	unsigned int is_closure:1;	/* the ledger row is a closure */
 	unsigned int awaits_others:1;	/* RESERVED: and its maker waits for other names */
-	unsigned int leaving:1;		/* HELD: lost to a transfer, which may wait for pins */
+	unsigned int leaving:1;		/* HELD: lost to a transfer, which waits for pins */
 } Grant;
 
 typedef enum WaitState

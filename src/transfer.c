@@ -164,8 +164,8 @@ typedef struct Handover
 } Handover;
 
 /*
- * Take a grant from its holder, so that no new pins can come.  Returns true as
- * long as it has its TTL and commits in flight pin it.
+ * Do commits in flight pin a grant that has its TTL?  Then it is taken from its
+ * holder, so that no new pins can come.
  */
 static bool
 AwaitsPins(const Handover *handover, MonoTime *deadline)
@@ -177,9 +177,10 @@ AwaitsPins(const Handover *handover, MonoTime *deadline)
 	former = FindGrant(handover->lease, handover->token);
 	if (former != NULL && former->state == GRANT_HELD)
 	{
-		former->leaving = true;
 		*deadline = former->deadline;
 		pinned = former->pins > 0 && *deadline > MonotonicNow();
+		if (pinned)
+			former->leaving = true;
 	}
 	UnlockName(handover->lease);
 	return pinned;
@@ -200,7 +201,10 @@ AbandonHandover(int code pg_attribute_unused(), Datum arg)
 	AbandonGrant(handover->lease, handover->grant, true);
 }
 
-/* See that no commit is in flight under a grant that is to be replaced, nor will be. */
+/*
+ * See that no commit is in flight under a grant that is to be replaced.  If one
+ * was, no other will be.
+ */
 static void
 AwaitUnpinned(const LeaseName *lease, Token token, Grant *grant)
 {
@@ -222,11 +226,12 @@ AwaitUnpinned(const LeaseName *lease, Token token, Grant *grant)
 
 /*
  * Let a published grant take the place of the one it replaces, if that was not
- * ended otherwise.
+ * ended otherwise (*replaced).  Returns false if a commit in flight pins it now:
+ * then nothing is done.
  */
 static bool
 ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *grant,
-			 const Span *to_holder)
+			 const Span *to_holder, bool *replaced)
 {
 	Grant	   *former;
 	MonoTime	now;
@@ -240,6 +245,12 @@ ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *gr
 	former = FindGrant(lease, token);
 	if (former != NULL && (former->state != GRANT_HELD || former->deadline <= now))
 		former = NULL;
+	if (former != NULL && former->pins > 0)
+	{
+		UnlockName(lease);
+		return false;
+	}
+	*replaced = former != NULL;
 	if (former != NULL)
 	{
 		ClaimHeld(lease, former, 0, EVENT_TRANSFERRED, detail);
@@ -250,7 +261,7 @@ ReplaceGrant(LeaseDatabase *open, const LeaseName *lease, Token token, Grant *gr
 	UnlockName(lease);
 	AnnounceSettled(lease);
 	FinishGrant(open, lease, former != NULL ? former : grant);
-	return former != NULL;
+	return true;
 }
 
 /*
@@ -273,6 +284,7 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 	if (grant != NULL)
 	{
 		LedgerRow	row;
+		bool		replaced;
 
 		DescribeGrant(&info, &row);
 		row.holder = *to_holder;
@@ -282,10 +294,10 @@ TransferLease(const Span *name, Token token, const Span *to_holder)
 		row.ttl = grant->ttl;
 		row.granted_at = grant->acquired_at;
 		PublishSuccessor(&open, &lease, grant, &row);
-		AwaitUnpinned(&lease, token, grant);
-		new_token = row.token;
-		if (!ReplaceGrant(&open, &lease, token, grant, to_holder))
-			new_token = INVALID_TOKEN;
+		do
+			AwaitUnpinned(&lease, token, grant);
+		while (!ReplaceGrant(&open, &lease, token, grant, to_holder, &replaced));
+		new_token = replaced ? row.token : INVALID_TOKEN;
 	}
 	RESUME_INTERRUPTS();
 	ConditionVariableCancelSleep();
