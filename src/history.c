@@ -177,7 +177,7 @@ PutEvent(RowBuilder *row, const Event *event)
 
 /*
  * Add the rows that wait to the table, where they are of no concern to logical
- * decoding: together, unless that could not be told of them then.
+ * decoding: one by one if WAL is for that, since only so can it be kept from them.
  */
 static void
 AddRows(Writer *writer)

@@ -55,14 +55,6 @@ sub compete
 		address($contender->{server}), $job->{asked}, $clients, $seconds);
 }
 
-sub slurp
-{
-	my ($file) = @_;
-	open my $in, '<', $file or die "could not open $file: $!\n";
-	local $/;
-	return <$in> // '';
-}
-
 # Run a program to its end, which is at hand; what it says, if it does not complain.
 sub run
 {
@@ -89,7 +81,7 @@ sub run
 		kill 'KILL', $pid;
 		waitpid($pid, 0);
 	}
-	my ($status, $out, $err) = ($?, slurp("$dir/out"), slurp("$dir/err"));
+	my ($status, $out, $err) = ($?, read_file("$dir/out"), read_file("$dir/err"));
 	die join(' ', @command) . ($in_time ? " failed ($status)" : ' did not end') . ":\n$err$out"
 	  if !$in_time || $status != 0 || $err ne '';
 	return $out;
@@ -103,7 +95,7 @@ sub run
 sub is_under_way
 {
 	my ($pid, $clients) = @_;
-	my $status = slurp("/proc/$pid/status");
+	my $status = read_file("/proc/$pid/status");
 	my ($caught) = $status =~ /^SigCgt:\s*([0-9a-f]+)/m;
 	my $sockets = grep { (readlink($_) // '') =~ /^socket:/ } glob "/proc/$pid/fd/*";
 

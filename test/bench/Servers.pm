@@ -15,7 +15,7 @@ use IO::Socket::INET;
 use POSIX ();
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(open_servers make_postgres is_here is_postgres start only running address environment sql
+our @EXPORT = qw(open_servers read_file make_postgres is_here is_postgres start only running address environment sql
   settle crash_server begin_start directory wait_until version_of);
 
 my $dir;       # where all of it is

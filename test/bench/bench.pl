@@ -109,13 +109,6 @@ sub write_results
 	return;
 }
 
-sub read_document
-{
-	open my $in, '<', $option{document} or die "could not open $option{document}: $!\n";
-	local $/;
-	return <$in>;
-}
-
 sub write_all
 {
 	my ($machine) = @_;
@@ -127,7 +120,7 @@ sub write_all
 	print "\n$report";
 	if (defined $option{results})
 	{
-		write_results('benchmarks.md', into_document(read_document(), $report));
+		write_results('benchmarks.md', into_document(read_file($option{document}), $report));
 		write_results('benchmarks.svg', picture(\@measured, \%figures));
 	}
 	return;
