@@ -37,6 +37,21 @@ missing_peers()
 	have grpc_cpp_plugin || echo protobuf-compiler-grpc
 }
 
+node_has_pg() { node -e 'require("pg")' 2>/dev/null; }
+
+# The packages that are missing for the clients in other languages.
+missing_clients()
+{
+	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
+	ruby -r pg -e '' 2>/dev/null || echo ruby-pg
+	[ -e /usr/share/java/postgresql.jar ] || echo libpostgresql-jdbc-java
+	have java || echo default-jre-headless
+	node_has_pg || npm_serves || echo node-pg
+}
+
+# Debian's driver needs Debian's nodejs: for another one npm fetches it (fetch_node_pg).
+npm_serves() { have node && have npm && ! can_install node-pg; }
+
 # The packages that are missing for tests, for the demo, for a drill or for the benchmark.
 missing_packages()
 {
@@ -45,10 +60,12 @@ missing_packages()
 	have gcc || echo gcc
 	have make || echo make
 	[ -e /usr/include/stdio.h ] || echo libc6-dev
+	[ -e /usr/include/curses.h ] || echo libncurses-dev
 	have_module TAP::Harness || echo perl
 	if [ -n "$debian_server" ]; then
 		[ -x "$pgdir/bin/postgres" ] || echo "postgresql-$major"
 		[ -x "$pgdir/lib/pgxs/src/test/regress/pg_regress" ] || echo "postgresql-server-dev-$major"
+		[ -e /usr/include/postgresql/libpq-fe.h ] || echo libpq-dev
 	fi
 	case $1 in test | drill) have faketime || echo faketime ;; esac
 	if [ "$1" = demo ]; then
@@ -60,6 +77,7 @@ missing_packages()
 		[ -x /usr/sbin/pgbouncer ] || echo pgbouncer
 		have prometheus-postgres-exporter || echo prometheus-postgres-exporter
 		have promtool || echo promtool
+		missing_clients
 		[ -z "$debian_server" ] ||
 			[ -e "/usr/share/postgresql/$major/extension/pgtap.control" ] ||
 			echo "postgresql-$major-pgtap"
@@ -86,12 +104,17 @@ choose_packages()
 		case $package in
 			prometheus* | redis-* | etcd-* | *zookeeper* | libhiredis-* | libevent-* | \
 				*grpc* | *protobuf*) in_archive "$package" || continue ;;
+			python3-psycopg | ruby-pg | libpostgresql-jdbc-java | default-jre-headless | node-pg)
+				can_install "$package" || continue ;;
 		esac
 		echo "$package"
 	done
 }
 
 in_archive() { apt-cache show "$1" >/dev/null 2>&1; }
+
+# What the archive has may not fit what is installed.
+can_install() { apt-get -qq -s --no-install-recommends install "$1" >/dev/null 2>&1; }
 
 # Hold what is installed of the server at its version, and take the rest of
 # its packages in the same one if the archive still has it.
@@ -152,6 +175,14 @@ apt_install()
 		as_root update-rc.d "$package" disable >/dev/null 2>&1
 	done
 	return 0
+}
+
+# fetch_node_pg DIRECTORY: Node's driver, where npm serves.
+fetch_node_pg()
+{
+	have node && ! node_has_pg && have npm || return 0
+	mkdir "$1" && (cd "$1" && npm install --silent --ignore-scripts --no-save pg@8) >/dev/null 2>&1 &&
+		export NODE_PATH=$1/node_modules || say "npm could not fetch pg"
 }
 
 # ensure_packages test|demo|drill|bench: afterwards PG_CONFIG names a server to use.
