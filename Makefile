@@ -10,6 +10,12 @@ EXTENSION = lease
 DATA = $(sort $(wildcard sql/lease--*.sql))
 PGFILEDESC = "lease - fenced advisory leases"
 
+# The client program; top is left out where there is no curses.
+LEASECTL = src/leasectl/leasectl
+LEASECTL_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/leasectl/*.c)))
+CURSES := $(if $(wildcard /usr/include/curses.h),-lncursesw -ltinfo)
+SCRIPTS_built = $(LEASECTL)
+
 # The server's headers leave parameters unused; our own code does not.
 PG_CFLAGS = -Wextra -Wno-unused-parameter
 
@@ -18,7 +24,7 @@ REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=test --load-extension=lease
 ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=lease
-EXTRA_CLEAN = output_iso
+EXTRA_CLEAN = output_iso $(LEASECTL_OBJS)
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -27,6 +33,21 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 $(OBJS): $(wildcard src/*.h)
+$(LEASECTL_OBJS): $(wildcard src/leasectl/*.h)
+$(LEASECTL_OBJS): override CPPFLAGS := -I$(includedir) -D_GNU_SOURCE $(if $(CURSES),-DWITH_CURSES) $(CPPFLAGS)
+$(LEASECTL): $(LEASECTL_OBJS)
+	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(libdir) -lpq $(CURSES) -lm -o $@
+
+# Its man page, and what bash completes.
+install: install-leasectl-files
+uninstall: uninstall-leasectl-files
+completions = $(datadir)/bash-completion/completions
+install-leasectl-files:
+	$(MKDIR_P) '$(DESTDIR)$(mandir)/man1' '$(DESTDIR)$(completions)'
+	$(INSTALL_DATA) doc/leasectl.1 '$(DESTDIR)$(mandir)/man1/leasectl.1'
+	$(INSTALL_DATA) src/leasectl/leasectl.bash '$(DESTDIR)$(completions)/leasectl'
+uninstall-leasectl-files:
+	rm -f '$(DESTDIR)$(mandir)/man1/leasectl.1' '$(DESTDIR)$(completions)/leasectl'
 else
 all install uninstall clean installcheck:
 	@echo "$(PG_CONFIG) knows no PGXS: install PostgreSQL's server headers" \
@@ -57,4 +78,5 @@ help:
 	@echo 'make test-full  the same with the long ones in full size'
 	@echo 'make bench      measure it beside other programs; QUICK=1 takes five minutes'
 
+.PHONY: install-leasectl-files uninstall-leasectl-files
 .PHONY: all install uninstall clean installcheck test test-full demo drill bench help

@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hosts.h"
 #include "keepalive.h"
 
 #define MILLISECOND INT64_C(1000)
@@ -41,9 +42,6 @@
 /* The first pause after all hosts failed, and how often it doubles. */
 #define FIRST_PAUSE (20 * MILLISECOND)
 #define MOST_DOUBLINGS 6
-
-/* As many as libpq has options, and then some. */
-#define MOST_KEYWORDS 64
 
 #define NEVER INT64_MAX
 #define UUID_LENGTH 36
@@ -78,10 +76,9 @@ struct Keepalive
 	KeepaliveRequest request;
 	char		request_id[UUID_LENGTH + 1];
 
-	PQconninfoOption *options;	/* with what environment and service file say */
-	int			n_hosts;
+	Hosts		hosts;
 	int			host;			/* which one is next, or connected */
-	int64_t		patience;		/* how long we try one host */
+	int64_t		patience;		/* how long we try one */
 
 	KeepalivePhase phase;
 	Doing		doing;
@@ -103,14 +100,6 @@ struct Keepalive
 	char		message[1024];
 	char		sqlstate[6];
 };
-
-/* What a connection is made with: the request's keywords, and at most six of ours. */
-typedef struct Connection
-{
-	int			n;
-	const char *keywords[MOST_KEYWORDS + 7];
-	const char *values[MOST_KEYWORDS + 7];
-} Connection;
 
 /* A request: an SQL function's named arguments, as they are put together. */
 typedef struct Call
@@ -191,11 +180,11 @@ pause_until(Keepalive *k, int64_t time)
 static int64_t
 backoff(const Keepalive *k)
 {
-	int			rounds = k->attempts / k->n_hosts;
+	int			rounds = k->attempts / k->hosts.n;
 	int64_t		pause = FIRST_PAUSE << (rounds < MOST_DOUBLINGS ? rounds : MOST_DOUBLINGS);
 	uint32_t	chance = 0;
 
-	if (k->attempts <= k->n_hosts)
+	if (k->attempts <= k->hosts.n)
 		return 0;
 	if (getrandom(&chance, sizeof(chance), GRND_NONBLOCK) < 0)
 		chance = (uint32_t) KeepaliveNow();
@@ -209,8 +198,8 @@ fail_attempt(Keepalive *k, bool next_host)
 	drop_connection(k);
 	k->attempts++;
 	if (next_host)
-		k->host = (k->host + 1) % k->n_hosts;
-	if (k->phase == KEEPALIVE_ASKING && !k->served && !k->request.patient && k->attempts >= k->n_hosts)
+		k->host = (k->host + 1) % k->hosts.n;
+	if (k->phase == KEEPALIVE_ASKING && !k->served && !k->request.patient && k->attempts >= k->hosts.n)
 		end(k, KEEPALIVE_UNREACHABLE);
 	else
 		pause_until(k, after(backoff(k)));
@@ -243,77 +232,14 @@ ignore_notice(void *arg, const PGresult *notice)
 	(void) notice;
 }
 
-/* The value of a connection option; NULL if it is empty. */
-static const char *
-find_option(const Keepalive *k, const char *keyword)
-{
-	for (const PQconninfoOption *option = k->options; option != NULL && option->keyword != NULL; option++)
-	{
-		if (strcmp(option->keyword, keyword) == 0)
-			return option->val != NULL && *option->val != '\0' ? option->val : NULL;
-	}
-	return NULL;
-}
-
-/* The item of a comma-separated option for the host that is next; an only one is for all. */
-static char *
-find_item(const Keepalive *k, const char *keyword)
-{
-	const char *list = find_option(k, keyword);
-	const char *end;
-
-	if (list == NULL)
-		return NULL;
-	end = strchrnul(list, ',');
-	for (int place = *end == '\0' ? 0 : k->host; place > 0 && *end != '\0'; place--)
-	{
-		list = end + 1;
-		end = strchrnul(list, ',');
-	}
-	return strndup(list, end - list);
-}
-
-/* Of two values for a keyword libpq takes the later one. */
-static void
-add_keyword(Connection *connection, const char *keyword, const char *value)
-{
-	connection->keywords[connection->n] = keyword;
-	connection->values[connection->n++] = value;
-	connection->keywords[connection->n] = NULL;
-	connection->values[connection->n] = NULL;
-}
-
-static void
-add_request_keywords(Connection *connection, const KeepaliveRequest *request)
-{
-	for (int i = 0; request->keywords[i] != NULL && i < MOST_KEYWORDS; i++)
-		add_keyword(connection, request->keywords[i], request->values[i]);
-}
-
 /* Begin to connect to the host that is next. */
 static void
 dial(Keepalive *k)
 {
-	static const char *const lists[] = {"host", "hostaddr", "port"};
-	char	   *items[3] = {NULL, NULL, NULL};
-	Connection	connection = {.n = 0};
-
-	add_keyword(&connection, "keepalives_idle", "20");
-	add_keyword(&connection, "keepalives_interval", "5");
-	add_keyword(&connection, "keepalives_count", "3");
-	add_request_keywords(&connection, &k->request);
-	for (int i = 0; i < 3 && k->n_hosts > 1; i++)
-	{
-		items[i] = find_item(k, lists[i]);
-		add_keyword(&connection, lists[i], items[i] ? items[i] : "");
-	}
-
 	k->doing = DIALLING;
 	k->wake_at = after(attempt_bound(k));
 	k->events = POLLOUT;
-	k->conn = PQconnectStartParams(connection.keywords, connection.values, true);
-	for (int i = 0; i < 3; i++)
-		free(items[i]);
+	k->conn = DialHost(&k->hosts, k->host);
 	if (k->conn == NULL || PQstatus(k->conn) == CONNECTION_BAD)
 	{
 		set_message(k, NULL, k->conn ? PQerrorMessage(k->conn) : "out of memory", NULL);
@@ -717,6 +643,8 @@ KeepaliveTurn(Keepalive *k)
 void
 KeepaliveRelease(Keepalive *k)
 {
+	/* The answer may be here already; if it is not, the server leaves us out when the connection ends. */
+	KeepaliveTurn(k);
 	if (k->token == 0 && !is_final(k->phase))
 		end(k, KEEPALIVE_RELEASED);
 	else if (k->phase == KEEPALIVE_HELD || k->phase == KEEPALIVE_ASKING)
@@ -725,33 +653,6 @@ KeepaliveRelease(Keepalive *k)
 		k->give_up_at = min_time(k->give_up_at, after(PATIENCE));
 	}
 	KeepaliveTurn(k);
-}
-
-/*
- * Which hosts there are.  libpq goes through them by itself, but lets one that does
- * not answer hold it up for ever, so we do it.  It knows what environment and service
- * file say, and tells it of a connection that it refuses to begin, too.
- */
-static bool
-find_hosts(Keepalive *k)
-{
-	Connection	connection = {.n = 0};
-	PGconn	   *probe;
-	const char *hosts;
-	const char *timeout;
-
-	add_request_keywords(&connection, &k->request);
-	add_keyword(&connection, "sslmode", "(this is not to be connected)");
-	probe = PQconnectStartParams(connection.keywords, connection.values, true);
-	k->options = PQconninfo(probe);
-	PQfinish(probe);
-
-	hosts = find_option(k, find_option(k, "hostaddr") ? "hostaddr" : "host");
-	for (k->n_hosts = 1; hosts != NULL && *hosts != '\0'; hosts++)
-		k->n_hosts += *hosts == ',';
-	timeout = find_option(k, "connect_timeout");
-	k->patience = timeout && atoi(timeout) > 0 ? atoi(timeout) * SECOND : PATIENCE;
-	return k->options != NULL;
 }
 
 Keepalive *
@@ -766,11 +667,12 @@ KeepaliveStart(const KeepaliveRequest *request)
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	k->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (k->epoll < 0 || k->timer < 0 || epoll_ctl(k->epoll, EPOLL_CTL_ADD, k->timer, &timer) < 0 ||
-		!find_hosts(k))
+		!FindHosts(&k->hosts, request->keywords, request->values))
 	{
 		KeepaliveFree(k);
 		return NULL;
 	}
+	k->patience = k->hosts.timeout > 0 ? k->hosts.timeout * SECOND : PATIENCE;
 	start_asking(k);
 	pause_until(k, 0);
 	arm(k);
@@ -785,7 +687,7 @@ KeepaliveFree(Keepalive *k)
 	if (k == NULL)
 		return;
 	drop_connection(k);
-	PQconninfoFree(k->options);
+	ForgetHosts(&k->hosts);
 	if (k->epoll >= 0)
 		close(k->epoll);
 	if (k->timer >= 0)

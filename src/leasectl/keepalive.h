@@ -1,8 +1,8 @@
 /*
  * keepalive.h - keeps one lease of the PostgreSQL extension lease alive
  *
- * A small library for C programs: take keepalive.c and this header, and link
- * libpq.  It has no globals, handles no signals, and never waits: everything happens
+ * A small library for C programs: take keepalive.c, hosts.c and their headers, and
+ * link libpq.  It has no globals, handles no signals, and never waits: everything happens
  * in KeepaliveTurn, which a program calls when KeepaliveFd is readable, in
  * whatever event loop it has.
  *

@@ -13,7 +13,8 @@
  * run.c		run and elect: keeps a lease while a command runs
  * command.c	the command: a process group, and the terminal
  * watchdog.c	the process that kills the command if leasectl cannot
- * keepalive.c	keeps a lease alive; knows of nothing else here
+ * keepalive.c	keeps a lease alive; a library, as is hosts.c: they know of nothing else
+ * hosts.c		the hosts that a connection string names, one by one
  *
  * Each includes only those below it.  Times are microseconds, those of a clock are
  * CLOCK_BOOTTIME's.

@@ -107,7 +107,9 @@ static void
 print_and_exit(const char *text)
 {
 	fputs(text, stdout);
-	exit(fflush(stdout) == 0 ? 0 : STATUS_FAILED);
+	if (fflush(stdout) != 0)
+		Fail(STATUS_FAILED, "could not write: %s", strerror(errno));
+	exit(0);
 }
 
 /* A duration in microseconds; false if the text is none.  Bounds are the caller's. */

@@ -48,9 +48,9 @@ typedef struct Run
 	Keepalive  *lease;
 	Command		command;
 	bool		started;		/* the command was */
+	bool		failed;			/* or cannot be, or is not to be */
 	bool		stopping;		/* it is to end, for the lease is lost */
-	bool		failed;			/* the command could not be started */
-	bool		troubled;		/* and said so */
+	bool		troubled;		/* the lease cannot be renewed at present; this was said */
 	int64_t		started_at;
 	int64_t		deadline;
 	int64_t		stop_at;
@@ -203,12 +203,12 @@ explain_failure(const Run *run, KeepalivePhase phase)
 static void
 note_release(Run *run, KeepalivePhase phase)
 {
-	if (phase == KEEPALIVE_LOST && !run->stopping)
+	if (phase == KEEPALIVE_LOST && !run->stopping && !run->failed)
 	{
 		Complain("the lease on \"%s\" was lost before it was released", run->request.name);
 		run->status = STATUS_LOST;
 	}
-	else if (phase == KEEPALIVE_UNREACHABLE && !run->options->quiet)
+	else if (phase == KEEPALIVE_UNREACHABLE && !run->stopping && !run->options->quiet)
 		Complain("could not release the lease on \"%s\", which stays until its TTL runs out: %s",
 				 run->request.name, KeepaliveMessage(run->lease));
 }
@@ -248,7 +248,16 @@ follow_command(Run *run)
 		TellWatchdog(run->command.group, run->kill_at); /* it may be a new one */
 }
 
-/* One signal.  Returns true if it ends the term. */
+/* No command will be started any more: leave the queue, or give back what was just granted. */
+static void
+abandon(Run *run, int signal)
+{
+	run->status = 128 + signal;
+	run->started = run->failed = true;
+	KeepaliveRelease(run->lease);
+}
+
+/* One signal.  Returns true if it ends the term at once. */
 static bool
 take_signal(Run *run, int signal)
 {
@@ -264,17 +273,18 @@ take_signal(Run *run, int signal)
 			raise(SIGSTOP);
 		return false;
 	}
-	if (signal != SIGUSR1 && signal != SIGUSR2)
-		run->last_signal = signal;
 	if (is_running(run))
 	{
 		SignalCommand(&run->command, signal);
+		if (signal != SIGUSR1 && signal != SIGUSR2)
+			run->last_signal = signal;
 		return false;
 	}
-	if (!run->started)
-		run->status = 128 + signal;
 	run->last_signal = signal;
-	return true;
+	if (run->started || run->lease == NULL)
+		return true;
+	abandon(run, signal);
+	return false;
 }
 
 /* Wait until something happens.  Returns true if a signal ends the term. */

@@ -110,7 +110,7 @@ stage()
 	as_owner make -s COPT=-Werror with_llvm=no PG_CONFIG="$PG_CONFIG" || die "the build failed"
 	as_owner make -s install DESTDIR="$stage" with_llvm=no PG_CONFIG="$PG_CONFIG" >/dev/null ||
 		die "the installation failed"
-	export PATH=$bindir:$PATH
+	export PATH=$stage$bindir:$bindir:$PATH
 }
 
 # start_server NAME [SETTING...]: a scratch server in $work/NAME.  PGHOST and
