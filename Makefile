@@ -47,7 +47,8 @@ install-leasectl-files:
 	$(INSTALL_DATA) doc/leasectl.1 '$(DESTDIR)$(mandir)/man1/leasectl.1'
 	$(INSTALL_DATA) src/leasectl/leasectl.bash '$(DESTDIR)$(completions)/leasectl'
 uninstall-leasectl-files:
-	rm -f '$(DESTDIR)$(mandir)/man1/leasectl.1' '$(DESTDIR)$(completions)/leasectl'
+	rm -f '$(DESTDIR)$(bindir)/leasectl' '$(DESTDIR)$(mandir)/man1/leasectl.1' \
+		'$(DESTDIR)$(completions)/leasectl'
 else
 all install uninstall clean installcheck:
 	@echo "$(PG_CONFIG) knows no PGXS: install PostgreSQL's server headers" \

@@ -640,7 +640,7 @@ KeepaliveTurn(Keepalive *k)
 	return k->phase;
 }
 
-void
+KeepalivePhase
 KeepaliveRelease(Keepalive *k)
 {
 	/* The answer may be here already; if it is not, the server leaves us out when the connection ends. */
@@ -652,7 +652,7 @@ KeepaliveRelease(Keepalive *k)
 		k->phase = KEEPALIVE_RELEASING;
 		k->give_up_at = min_time(k->give_up_at, after(PATIENCE));
 	}
-	KeepaliveTurn(k);
+	return KeepaliveTurn(k);
 }
 
 Keepalive *

@@ -89,8 +89,11 @@ extern Keepalive *KeepaliveStart(const KeepaliveRequest *request);
 /* Do what can be done without waiting; returns the phase that follows from it. */
 extern KeepalivePhase KeepaliveTurn(Keepalive *keepalive);
 
-/* Begin to give the lease back, if it is held; ends in RELEASED, LOST or UNREACHABLE. */
-extern void KeepaliveRelease(Keepalive *keepalive);
+/*
+ * Begin to give the lease back, if it is held; ends in RELEASED, LOST or UNREACHABLE.
+ * Returns the phase, as KeepaliveTurn does, since it may be over at once.
+ */
+extern KeepalivePhase KeepaliveRelease(Keepalive *keepalive);
 
 /* Close the connection and forget all.  A lease that was not released stays until its TTL. */
 extern void KeepaliveFree(Keepalive *keepalive);

@@ -31,7 +31,7 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(lease_node create_lease acquire release is_held names_held
   advance_clock use_up_tokens sqlstate full_size wait_for start_psql finish_psql ask_session
   await_answer log_position log_since ledger_is_sound leases_used freeze thaw crash stop_at_once
-  a_loader wait_for_launcher build_storm judge judge_lines is_caught);
+  a_loader wait_for_launcher build_client build_storm judge judge_lines is_caught);
 
 # A started server with the library preloaded and the extension in database
 # "postgres".  %params: conf => lines for postgresql.conf; the others are
@@ -345,17 +345,23 @@ sub wait_for_launcher
 	return wait_for_process($node, 'lease launcher');
 }
 
-# Build the storm, a program of libpq clients in C (psql would be too slow to
-# collide); returns its path.
-sub build_storm
+# Build a client of libpq from its sources, with our own headers' flags; returns its path.
+sub build_client
 {
-	my $storm = PostgreSQL::Test::Utils::tempdir() . '/storm';
+	my ($name, @sources) = @_;
+	my $program = PostgreSQL::Test::Utils::tempdir() . "/$name";
 	my $config = $ENV{PG_CONFIG} // 'pg_config';
 	chomp(my ($include, $lib) = map { scalar qx($config --$_) } qw(includedir libdir));
 
-	system_or_bail('gcc', '-O2', '-Wall', '-Wextra', '-Werror', "-I$include",
-		glob("$FindBin::RealBin/../tools/storm/*.c"), '-o', $storm, "-L$lib", '-lpq', "-Wl,-rpath,$lib");
-	return $storm;
+	system_or_bail('gcc', '-O2', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Werror', "-I$include",
+		@sources, '-o', $program, "-L$lib", '-lpq', "-Wl,-rpath,$lib");
+	return $program;
+}
+
+# The client program of the storms, in C.
+sub build_storm
+{
+	return build_client('storm', glob("$FindBin::RealBin/../tools/storm/*.c"));
 }
 
 # What the storm's judge says of a history: its complaints, and what it counted.
