@@ -43,6 +43,14 @@ sub release_by
 	return;
 }
 
+# A server that was started meanwhile may hold the other end of its input open.
+sub stop_keeper
+{
+	my ($k) = @_;
+	$k->{in} .= "\n";
+	return $k->{run}->finish;
+}
+
 sub renewals
 {
 	my ($name) = @_;
@@ -78,8 +86,7 @@ $node->safe_psql('postgres', q{SELECT lease.force_release('b', 'test')});
 like(await($k, '^b lost (.*)$'), qr/^LE001 /, 'a lease that was taken away is lost');
 $before = renewals('held');
 ok(wait_for('renewals', sub { renewals('held') > $before }), 'others are kept');
-$k->{in} = '';
-$k->{run}->finish;
+stop_keeper($k);
 
 # Waits, and does not take the time of the wait for that of the lease
 my $taken = acquire($node, 'w');
@@ -90,15 +97,15 @@ wait_for('a wait longer than a third of the TTL', $long);
 release($node, 'w', $taken);
 ok(is_held($node, 'w', await($k, '^w held (\d+)$')), 'who waited holds it');
 cmp_ok(renewals('w'), '>=', 1, 'and has renewed it before it said so');
-$k->{run}->finish;
+stop_keeper($k);
 
 # Ends
 $k = start_keeper(900, 'held=1');
 like(await($k, '^held (.*)$'), qr/^lost LE001/, 'a token that is not the lease\'s keeps nothing');
-$k->{run}->finish;
+stop_keeper($k);
 $k = start_keeper(900, 'x' x 200, 'y' x 256);
 like(await($k, '^y+ (.*)$'), qr/^refused 22023 .*256 bytes/, 'bad arguments are refused');
-$k->{run}->finish;
+stop_keeper($k);
 wait_for('the TTLs of what was kept', sub { names_held($node) !~ /held|w|x/ });
 
 # A server that stops, and one that is not there
@@ -108,10 +115,10 @@ $node->stop('immediate');
 $node->start;
 release_by($k, 's');
 ok(defined await($k, '^(s released)'), 'a lease outlives a crash of the server, and is released after it');
-$k->{run}->finish;
+stop_keeper($k);
 $node->stop;
 $k = start_keeper(900, 'n');
 like(await($k, '^n (.*)$'), qr/^unreachable +connection to server/, 'without a server there is none');
-$k->{run}->finish;
+stop_keeper($k);
 
 done_testing();

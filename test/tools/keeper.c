@@ -5,7 +5,7 @@
  *
  * The connection is libpq's default, or $KEEPER_CONNINFO.  Each change of a lease is a
  * line: its name, what it is now, and its token or why.  A name on standard input
- * releases it; the end of the input ends the program.
+ * releases it, an empty line ends the program.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -61,13 +61,13 @@ show(int i, KeepalivePhase phase)
 	fflush(stdout);
 }
 
-/* Returns false at the end of the input. */
+/* Returns false when it is to end. */
 static bool
 obey(int n)
 {
 	char		line[256];
 
-	if (fgets(line, sizeof(line), stdin) == NULL)
+	if (fgets(line, sizeof(line), stdin) == NULL || line[0] == '\n')
 		return false;
 	line[strcspn(line, "\n")] = '\0';
 	for (int i = 0; i < n; i++)
