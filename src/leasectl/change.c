@@ -4,6 +4,8 @@
  * Each asks for two columns: what it prints for people, and the same as JSON, which the
  * server writes.
  */
+#include <stdlib.h>
+
 #include "print.h"
 
 /* Ask, and print the answer; NULL prints nothing for people.  Returns the answer. */
@@ -88,6 +90,8 @@ AcquireLease(const Options *options)
 	AddSql(question, ") r WHERE r IS NOT NULL");
 
 	answer = AskOnce(options, question, acquire_patience(options), NULL);
+	if (PQntuples(answer) == 0 && options->quiet)
+		exit(STATUS_TAKEN);
 	if (PQntuples(answer) == 0)
 		Fail(STATUS_TAKEN, "lease \"%s\" is taken", options->operands[0]);
 	PrintLine(PQgetvalue(answer, 0, options->json));

@@ -60,6 +60,30 @@ take_terminal_back(void)
 	}
 }
 
+/*
+ * execvp takes a directory of PATH that may not be searched for a command that may not be
+ * executed; shells do not.
+ */
+static bool
+is_missing(const char *name)
+{
+	const char *path = getenv("PATH");
+	char		file[4096];
+
+	if (strchr(name, '/') != NULL || path == NULL)
+		return false;
+	while (*path != '\0')
+	{
+		int			length = (int) (strchrnul(path, ':') - path);
+
+		snprintf(file, sizeof(file), "%.*s/%s", length, path, name);
+		if (access(file, F_OK) == 0)
+			return false;
+		path += length + (path[length] == ':');
+	}
+	return true;
+}
+
 /* What becomes of the child that is to be the command; an error is written to the pipe. */
 static void __attribute__((noreturn))
 become_command(char **argv, const sigset_t *mask, pid_t parent, int failure)
@@ -74,6 +98,8 @@ become_command(char **argv, const sigset_t *mask, pid_t parent, int failure)
 		_exit(STATUS_FAILED);
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	execvp(argv[0], argv);
+	if (errno == EACCES && is_missing(argv[0]))
+		errno = ENOENT;
 	written = write(failure, &errno, sizeof(errno));
 	_exit(written < 0 ? STATUS_FAILED : STATUS_NOT_EXECUTABLE);
 }

@@ -13,18 +13,34 @@
 
 #define LONGEST_MESSAGE 4096
 
+/* How many bytes of a control character are here: of ASCII, or of U+0080 to U+009F in UTF-8. */
+static int
+control_length(const char *text)
+{
+	const unsigned char *c = (const unsigned char *) text;
+
+	if (c[0] < ' ' || c[0] == 127)
+		return 1;
+	return c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0 ? 2 : 0;
+}
+
 /* Join the lines of a text, and take out what a terminal might obey. */
 static void
 make_line(char *text)
 {
 	char	   *to = text;
 
-	for (const char *from = text; *from != '\0'; from++)
+	for (const char *from = text; *from != '\0';)
 	{
-		if (*from != '\n' && *from != '\t')
-			*to++ = (unsigned char) *from < ' ' || *from == 127 ? '?' : *from;
+		int			control = control_length(from);
+
+		if (control == 0)
+			*to++ = *from++;
+		else if (*from != '\n' && *from != '\t')
+			*to++ = '?';
 		else if (to > text && to[-1] != ' ')
 			*to++ = ' ';
+		from += control;
 	}
 	while (to > text && to[-1] == ' ')
 		to--;

@@ -29,6 +29,7 @@
 
 #define DEFAULT_TTL (30 * SECOND)
 #define LEAST_TTL (100 * MSEC)
+#define LONGEST_TTL (24 * DAY)
 #define DEFAULT_PAUSE SECOND
 
 typedef struct Run
@@ -184,7 +185,10 @@ explain_failure(const Run *run, KeepalivePhase phase)
 	switch (phase)
 	{
 		case KEEPALIVE_TAKEN:
-			Complain("did not get the lease on \"%s\"%s%s", name, *message ? ": " : ", which is taken", message);
+			/* Somebody has to do without, which is no error if it was to be so. */
+			if (!run->options->quiet)
+				Complain("did not get the lease on \"%s\"%s%s", name,
+						 *message ? ": " : ", which is taken", message);
 			return STATUS_TAKEN;
 		case KEEPALIVE_UNREACHABLE:
 			Complain("could not ask for the lease on \"%s\": %s", name, message);
@@ -281,10 +285,14 @@ take_signal(Run *run, int signal)
 		return false;
 	}
 	run->last_signal = signal;
-	if (run->started || run->lease == NULL)
-		return true;
-	abandon(run, signal);
-	return false;
+	if (run->lease == NULL)
+		run->status = 128 + signal;
+	else if (!run->started)
+	{
+		abandon(run, signal);
+		return false;
+	}
+	return true;
 }
 
 /* Wait until something happens.  Returns true if a signal ends the term. */
@@ -366,9 +374,9 @@ prepare(Run *run, const Options *options)
 	int64_t		ttl = given(options->ttl, DEFAULT_TTL);
 
 	*run = (Run) {.options = options};
-	if (ttl < LEAST_TTL)
-		Fail(STATUS_FAILED, "--ttl: %g ms is too short to keep a command under; it must be at least %g ms",
-			 (double) ttl / MSEC, (double) LEAST_TTL / MSEC);
+	if (ttl < LEAST_TTL || ttl > LONGEST_TTL)
+		Fail(STATUS_FAILED, "--ttl: %g s is out of range for a command; it must be from %g ms to %d d",
+			 (double) ttl / SECOND, (double) LEAST_TTL / MSEC, (int) (LONGEST_TTL / DAY));
 	run->kill_after = given(options->kill_after, ttl / 10);
 	if (run->kill_after > ttl / 2)
 		Fail(STATUS_FAILED, "--kill-after: %g ms is out of range; it must be at most half of the TTL, %g ms",

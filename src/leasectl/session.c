@@ -159,37 +159,41 @@ DescribeError(const PGresult *result, char *line, size_t size)
 			 advice[0] != '\0' ? "; " : "", advice);
 }
 
-/* What the server has to say besides: for people, unless they want to be left alone. */
+/*
+ * What the server has to say besides: for people, unless they want to be left alone; or
+ * why it is about to hang up.
+ */
 static void
 take_notice(void *arg, const PGresult *result)
 {
-	const Session *session = arg;
+	const char *severity = field(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+	Session    *session = arg;
 	char		rest[LONGEST_LINE / 2];
 
-	if (session->options->quiet)
+	if (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)
+		DescribeError(result, session->farewell, sizeof(session->farewell));
+	else if (session->options->quiet)
 		return;
-	describe_rest(result, rest, sizeof(rest));
-	Complain("%s: %s%s", field(result, PG_DIAG_SEVERITY), field(result, PG_DIAG_MESSAGE_PRIMARY), rest);
+	else
+	{
+		describe_rest(result, rest, sizeof(rest));
+		Complain("%s: %s%s", field(result, PG_DIAG_SEVERITY), field(result, PG_DIAG_MESSAGE_PRIMARY), rest);
+	}
 }
 
-/* Note a failure.  Returns false. */
-static bool __attribute__((format(printf, 3, 4)))
-note_failure(Session *session, int status, const char *format,...)
+static void
+note_unreachable(Session *session, const char *message)
 {
-	va_list		arguments;
-
-	session->status = status;
-	va_start(arguments, format);
-	vsnprintf(session->message, sizeof(session->message), format, arguments);
-	va_end(arguments);
-	return false;
+	session->status = STATUS_UNREACHABLE;
+	snprintf(session->message, sizeof(session->message), "%s", message);
 }
 
 /* The connection is gone. */
-static bool
+static void
 note_lost_connection(Session *session)
 {
-	return note_failure(session, STATUS_UNREACHABLE, "%s", PQerrorMessage(session->connection));
+	note_unreachable(session, session->farewell[0] != '\0' ? session->farewell : PQerrorMessage(session->connection));
+	session->farewell[0] = '\0';
 }
 
 void
@@ -224,6 +228,7 @@ OpenSession(Session *session, const Options *options)
 	int			n = 0;
 
 	session->options = options;
+	session->farewell[0] = '\0';
 	set_defaults(options);
 	ConnectionKeywords(options, keywords, values);
 	while (keywords[n] != NULL)
@@ -307,7 +312,10 @@ SendQuestion(Session *session, const Question *question)
 	if (PQsendQueryParams(session->connection, question->sql, question->n, question->types,
 						  question->values, NULL, NULL, 0) == 0 ||
 		PQflush(session->connection) < 0)
-		return note_lost_connection(session);
+	{
+		note_lost_connection(session);
+		return false;
+	}
 	return true;
 }
 
@@ -420,7 +428,7 @@ AbandonQuestion(Session *session)
 {
 	cancel_question(session);
 	CloseSession(session);
-	note_failure(session, STATUS_UNREACHABLE, "the server did not answer in time");
+	note_unreachable(session, "the server did not answer in time");
 }
 
 PGresult *
@@ -431,6 +439,8 @@ AskOnce(const Options *options, const Question *question, int64_t patience, int 
 
 	if (OpenSession(&session, options))
 		answer = Ask(&session, question, patience);
+	if (answer == NULL && session.status == STATUS_TAKEN && options->quiet)
+		exit(STATUS_TAKEN);
 	if (answer == NULL)
 		Fail(session.status, "%s", session.message);
 	if (encoding != NULL)

@@ -54,6 +54,7 @@ typedef struct Session
 	PGresult   *pending;		/* part of an answer */
 	int			status;			/* of the last failure, and what it was */
 	char		message[LONGEST_LINE];
+	char		farewell[LONGEST_LINE];	/* why the server is about to hang up */
 } Session;
 
 /* These return false or NULL upon failure, which is in the session then. */
