@@ -9,7 +9,7 @@
  * change.c		acquire, renew, release, transfer, force-release
  * show.c		list, waiters, stats, history, explain, status
  * watch.c		watch
- * top.c		top
+ * top.c		top: the screen and its keys; pages.c: what its pages show
  * run.c		run and elect: keeps a lease while a command runs
  * command.c	the command: a process group, and the terminal
  * watchdog.c	the process that kills the command if leasectl cannot

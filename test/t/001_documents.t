@@ -2,7 +2,7 @@
 # its file, in a database of its own; a block that is to fail says so in a line
 # "-- ERROR 12345".  One session a document, as its reader would have, so that
 # variables carry over; a block that begins with "-- client X" runs in a session
-# of that client's.  Every sh block that calls psql runs, too; every "make"
+# of that client's.  Every sh block that calls psql or leasectl runs, too; every "make"
 # command that they show is a goal of the Makefile.
 
 use strict;
@@ -70,7 +70,7 @@ $node->start;
 foreach my $document (@documents)
 {
 	my ($name) = $document =~ m{([^/]+)\.md$};
-	my @blocks = grep { $_->[1] eq 'sql' || $_->[2] =~ /\bpsql\b/ } blocks($document, 'sql|sh');
+	my @blocks = grep { $_->[1] eq 'sql' || $_->[2] =~ /\b(?:psql|leasectl)\b/ } blocks($document, 'sql|sh');
 	my $db = lc "doc_$name";
 	my %sessions;
 
@@ -82,8 +82,9 @@ foreach my $document (@documents)
 				"$name.md line $command->[0]: make $1 is a goal of the Makefile");
 		}
 	}
-	# t/060_runbooks runs those, each in the trouble that it is for.
-	next if !@blocks || $name eq 'runbooks';
+	# t/060_runbooks runs those, each in the trouble that it is for, t/083_leasectl_manual
+	# those that need several terminals.
+	next if !@blocks || $name =~ /^(?:runbooks|leasectl)$/;
 
 	# Only a document that does not show it itself needs it done.
 	$node->safe_psql('postgres', "CREATE DATABASE $db");
