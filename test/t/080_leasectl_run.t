@@ -119,7 +119,8 @@ sub nothing_is_left
 	my ($what) = @_;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is(leases_used($node) . ' ' . value('SELECT waiters FROM lease.status'), '0 0', "$what: no lease is left");
+	wait_for_waiters(0);    # who was cut off is noticed a moment later
+	is(value('SELECT count(*) FROM lease.leases'), 0, "$what: no lease is left");
 	return;
 }
 
@@ -179,6 +180,12 @@ foreach ([ 127, "$dir/nothing" ], [ 127, 'no-such-command' ], [ 126, "$dir/text"
 		is(shown('no command', 'name'), '', "$verb: no command \"$shown\": the lease is free");
 	}
 }
+
+# A directory of PATH that may not be searched hides nothing, as in a shell.
+mkdir "$dir/private", 0 or die "could not make a directory: $!";
+my @hidden = ({ env => { PATH => "$dir/private:$ENV{PATH}" } }, @here, 'run', 'no command', '--');
+is((leasectl(@hidden, 'no-such-command'))[0], 127, 'no command: also with a directory in PATH that is private');
+is((leasectl(@hidden, 'sh', '-c', 'exit 5'))[0], 5, 'and a command behind it is found');
 
 #
 # What the command finds around it
@@ -242,7 +249,7 @@ foreach (sort keys %of)
 	kill $_, $of{$_}{pid};
 	is((ends_with($of{$_}, 128 + $signals{$_}, "signal $_ while it waits"))[0], '', "signal $_ while it waits: it says nothing");
 }
-is(value('SELECT count(*) FROM lease.waiters'), 0, 'a signal while it waits: it leaves the queue');
+ok(wait_for_waiters(0), 'a signal while it waits: it leaves the queue');
 
 foreach (['--try'], ['--wait=100ms'], ['--wait=0'])
 {
@@ -293,8 +300,8 @@ value(q{SET client_min_messages = error; SELECT lease.force_release('options', '
 is(scalar(grep { token_of($_) } @runs), 2, '--shared: two at once');
 is((leasectl(@here, 'run', 'shared', '--try', '--', 'true'))[0], TAKEN, '--shared: and nobody exclusively');
 like(shown('shared', 'DISTINCT ttl'), qr/^00:00:30$/, 'the TTL is 30 s by default');
-my $user = getpwuid $>;
-is(join(' ', sort split /\n/, shown('shared', 'holder')), join(' ', sort map { "$user\@" . (POSIX::uname())[1] . ":$_->{pid}" } @runs),
+my $me = getpwuid($>) . '@' . substr((POSIX::uname())[1], 0, 47);
+is(join(' ', sort split /\n/, shown('shared', 'holder')), join(' ', sort map { "$me:$_->{pid}" } @runs),
 	'the holder is user@host:pid by default');
 let_go($_) foreach @gates[ 0, 1 ];
 ends_with($_, 0, '--shared: it ends') foreach @runs;
@@ -466,7 +473,8 @@ is(value(q{SELECT acquired, released FROM lease.stats WHERE name = 'lost answer'
 #
 # What was started at the beginning
 #
-foreach ([ $obeys, 'obeys', 1 ], [ $ignores, 'ignores SIGTERM', 1 ], [ $at_once, '--kill-after=0', 0 ], [ $stubborn, 'a child ignores SIGTERM' ])
+foreach ([ $obeys, 'obeys', 1 ], [ $ignores, 'ignores SIGTERM', 1 ], [ $at_once, '--kill-after=0', 0 ],
+	[ $stubborn, 'a child ignores SIGTERM' ])
 {
 	my ($run, $what, $told) = @$_;
 
@@ -551,7 +559,7 @@ $candidates[1] = stand_for($terms[1]);
 wait_for_waiters(1);
 kill 'TERM', $candidates[1]{pid};
 is((ends_with($candidates[1], 143, 'elect: a signal to one that does not lead ends it'))[0], '', 'elect: without its command');
-is(value('SELECT count(*) FROM lease.waiters'), 0, 'elect: it leaves the queue');
+ok(wait_for_waiters(0), 'elect: it leaves the queue');
 kill 'TERM', $candidates[0]{pid};
 like((ends_with($candidates[0], 4, 'elect: a signal to the leader ends it, with the status of the command'))[0], qr/told to stop\z/,
 	'elect: which got it');
@@ -567,7 +575,7 @@ ends_with($once, LOST, 'elect --once: a loss');
 my $rests = start_leasectl({ env => { PGAPPNAME => 'rests' } }, @here, 'elect', $office, '--pause=1h', '--', 'echo', 'begun');
 hear($rests, qr/(begun)/);
 wait_for('it to rest', sub { value(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rests'}) == 0 });
-is(leases_used($node), 0, 'elect --pause: nobody leads meanwhile');
+is(value('SELECT count(*) FROM lease.leases'), 0, 'elect --pause: nobody leads meanwhile');
 kill 'TERM', $rests->{pid};
 is((ends_with($rests, 143, 'elect --pause: a signal ends it'))[0], 'begun', 'elect --pause: there was one start');
 
