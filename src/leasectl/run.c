@@ -430,6 +430,14 @@ rest_until(Run *run, int64_t at)
 	return false;
 }
 
+/* A term that was lost before its command was started is no reason to give up. */
+static bool
+wants_another_term(const Run *run)
+{
+	return run->last_signal == 0 && !run->options->once && !run->failed &&
+		(run->started || run->status == STATUS_LOST);
+}
+
 /* leasectl elect */
 int
 ElectLeader(const Options *options)
@@ -442,8 +450,7 @@ ElectLeader(const Options *options)
 	run.request.patient = true;
 	do
 		run_term(&run);
-	while (run.last_signal == 0 && run.started && !run.failed && !options->once &&
-		   !rest_until(&run, run.started_at + pause));
+	while (wants_another_term(&run) && !rest_until(&run, run.started_at + pause));
 	StopWatchdog();
 	return run.status;
 }
