@@ -193,16 +193,29 @@ wait_for_reaping(1, 'reaper terminated: another one does the rest');
 #
 wait_for_no_reaper();
 
-# A query that is made to run in a parallel worker takes a slot.
-my @occupants = map {
-	start_psql($node, <<'SQL')
+# A query that is made to run in a parallel worker takes a slot, if there is one: that
+# of a reaper is free a moment after it is gone.
+my @occupants;
+sub occupy
+{
+	push @occupants, start_psql($node, <<'SQL');
 SELECT set_config(name, 'on', false) FROM pg_settings
 WHERE name IN ('force_parallel_mode', 'debug_parallel_query');    -- before 16, and since
 SET application_name = 'occupant';
 SELECT pg_sleep(3600);
 SQL
-} 1 .. 2;
-wait_for('parallel workers', sub { count_processes('parallel worker') == 2 });
+	return;
+}
+
+wait_for(
+	'parallel workers',
+	sub {
+		return 1 if count_processes('parallel worker') == 2;
+		occupy() if @occupants == query(q{SELECT count(*) FROM pg_stat_activity
+				WHERE application_name = 'occupant' AND backend_type = 'client backend'
+				AND query LIKE '%pg_sleep%' AND state = 'active'});
+		return 0;
+	});
 
 my $position = log_position($node);
 foreach my $name (qw(one two three))
