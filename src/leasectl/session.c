@@ -192,7 +192,9 @@ note_unreachable(Session *session, const char *message)
 static void
 note_lost_connection(Session *session)
 {
-	note_unreachable(session, session->farewell[0] != '\0' ? session->farewell : PQerrorMessage(session->connection));
+	bool		told = session->farewell[0] != '\0';
+
+	note_unreachable(session, told ? session->farewell : PQerrorMessage(session->connection));
 	session->farewell[0] = '\0';
 }
 

@@ -344,9 +344,10 @@ draw_trouble(const Top *top)
 static void
 draw_pages(const Top *top)
 {
+	const Page *page = &TopPages[top->page];
 	const View *view = &top->views[top->page];
 	int			n = count_rows(top);
-	int			total_column = HEAD_COLUMNS + CountPageColumns(&TopPages[top->page]) + TAIL_TOTAL;
+	int			last = view->first_row + LINES - FIRST_ROW - 1;
 	char		text[128];
 	int			at = 0;
 
@@ -358,10 +359,9 @@ draw_pages(const Top *top)
 		at = put_text(PAGES_LINE, at, COLS, text, 0);
 		attroff(A_REVERSE);
 	}
-	snprintf(text, sizeof(text), "  %d-%d of %s, by %s%s", n > 0 ? view->first_row + 1 : 0,
-			 view->first_row + LINES - FIRST_ROW - 1 < n ? view->first_row + LINES - FIRST_ROW - 1 : n,
-			 n > 0 ? PQgetvalue(top->answer, 0, total_column) : "0",
-			 TopPages[top->page].columns[view->sort].name, IsDescending(&TopPages[top->page], view->sort, view->reversed) ? ", descending" : "");
+	snprintf(text, sizeof(text), "  %d-%d of %s, by %s%s", n > 0 ? view->first_row + 1 : 0, last < n ? last : n,
+			 n > 0 ? PQgetvalue(top->answer, 0, HEAD_COLUMNS + CountPageColumns(page) + TAIL_TOTAL) : "0",
+			 page->columns[view->sort].name, IsDescending(page, view->sort, view->reversed) ? ", descending" : "");
 	(void) put_text(PAGES_LINE, at, COLS, text, 0);
 }
 
@@ -509,10 +509,38 @@ show_page(Top *top, int page)
 }
 
 static void
-take_key(Top *top, int key)
+take_scroll_key(Top *top, int key)
 {
 	int			lines = LINES - FIRST_ROW - 1;
 
+	switch (key)
+	{
+		case KEY_UP:
+		case 'k':
+			scroll_by(top, -1);
+			break;
+		case KEY_DOWN:
+		case 'j':
+			scroll_by(top, 1);
+			break;
+		case KEY_PPAGE:
+			scroll_by(top, -lines);
+			break;
+		case KEY_NPAGE:
+			scroll_by(top, lines);
+			break;
+		case KEY_HOME:
+			scroll_by(top, -count_rows(top));
+			break;
+		case KEY_END:
+			scroll_by(top, count_rows(top));
+			break;
+	}
+}
+
+static void
+take_key(Top *top, int key)
+{
 	if (top->help && key != 'q')
 	{
 		top->help = false;
@@ -554,26 +582,8 @@ take_key(Top *top, int key)
 		case '?':
 			top->help = true;
 			break;
-		case KEY_UP:
-		case 'k':
-			scroll_by(top, -1);
-			break;
-		case KEY_DOWN:
-		case 'j':
-			scroll_by(top, 1);
-			break;
-		case KEY_PPAGE:
-			scroll_by(top, -lines);
-			break;
-		case KEY_NPAGE:
-			scroll_by(top, lines);
-			break;
-		case KEY_HOME:
-			scroll_by(top, -count_rows(top));
-			break;
-		case KEY_END:
-			scroll_by(top, count_rows(top));
-			break;
+		default:
+			take_scroll_key(top, key);
 	}
 }
 
