@@ -591,8 +591,13 @@ is(value('SELECT token FROM lease.leases'), $term, 'elect: the same term');
 ok(wait_for_waiters(1), 'elect: the other one waits again');
 let_go($terms[0]);
 ok((wait_for_term($candidates[1], 1))[0] > $term, 'elect: and leads when it is over');
-kill 'TERM', $_->{pid} foreach @candidates;
+
+# The one that waits goes first: what it is granted as it leaves would stay for its TTL.
+wait_for_waiters(1);
+kill 'TERM', $candidates[0]{pid};
 ends_with($candidates[0], 143, 'elect: the end of one');
+wait_for_waiters(0);
+kill 'TERM', $candidates[1]{pid};
 ends_with($candidates[1], 4, 'elect: and of the other');
 nothing_is_left('elect');
 

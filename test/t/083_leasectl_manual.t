@@ -701,6 +701,7 @@ sub verify_units
 		skip 'there is no systemd-analyze', 1 unless is_there('systemd-analyze');
 		write_file("$dir/$_", localize(file_block("/etc/systemd/system/$_"), $dir)) foreach @units;
 		my ($status, $out, $err) = run_in(\%ENV, 'systemd-analyze', 'verify', map { "$dir/$_" } @units);
+		skip 'systemd-analyze does not run here', 1 if $err =~ m{^Failed to create directory '/run/systemd};
 		is("$status, $out, $err", '0, , ', 'systemd-analyze finds nothing wrong with the units');
 	}
 	return;
